@@ -1,0 +1,60 @@
+# Two commands are the whole set-up: `make run` serves, `make test` tests. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+ifdef PORT
+export POINTSMAN_PORT := $(PORT)
+endif
+
+.PHONY: help run test check bench lock report clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+run: $(VENV)/.run ## serve on 127.0.0.1:8080 (PORT=... and POINTSMAN_* settings work); Ctrl-C ends everything
+	@exec $(BIN)/pointsman serve
+
+test: $(VENV)/.dev ## run every test, the real models included
+	$(BIN)/pointsman models pull smollm2-135m-instruct-q4_1 qwen2.5-coder-0.5b-instruct-q4_k_m qwen2.5-coder-1.5b-instruct-q4_k_m
+	$(BIN)/pytest
+
+check: $(VENV)/.dev ## lint, format, types, import contracts, and the wheel in an environment of its own
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## measure: what the gateway adds to a call, what each model takes
+	$(BIN)/python -m tests.bench
+
+report: $(VENV)/.dev ## what routing is worth, on prompts that nothing was fitted on
+	$(BIN)/pointsman ladder report
+
+lock: $(VENV)/.dev ## resolve the dependencies anew, with hashes
+	$(BIN)/uv pip compile -q pyproject.toml --extra llamacpp --group build $(LOCK_FLAGS) -o requirements/run.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra llamacpp --extra fit --group dev --group build $(LOCK_FLAGS) -c requirements/run.lock -o requirements/dev.lock
+LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+clean: ## remove what the other targets made here (models and ledger stay)
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# Each stamp is newer than the lock file it was installed from; an interrupted installation is begun anew.
+$(VENV)/.run: requirements/run.lock pyproject.toml
+	@$(MAKE) --no-print-directory install LOCK=run.lock
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.lock pyproject.toml
+	@$(MAKE) --no-print-directory install LOCK=dev.lock
+	@touch $(VENV)/.run $@
+
+.PHONY: install
+install:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "The module venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@echo "Installing hash-locked dependencies ($(LOCK)) into $(VENV) ..."
+	@$(BIN)/pip install --disable-pip-version-check --quiet --require-hashes -r requirements/$(LOCK)
+	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .

@@ -1,0 +1,44 @@
+"""Health and metrics, for probes and scrapers."""
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from gateway.guard import held_of
+from models.engine import EngineState
+
+routes = APIRouter(tags=["operations"])
+
+
+@routes.get("/livez", summary="The process answers")
+async def livez() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+@routes.get("/readyz", summary="The safe tier can answer, so every request can be served")
+@routes.get("/health", include_in_schema=False)
+async def readyz(request: Request) -> Response:
+    runtime = held_of(request.scope).runtime
+    engines: dict[str, Any] = {}
+    for name, engine in runtime.engines.items():
+        health = engine.health()
+        engines[name] = {"state": health.state.value, "detail": health.detail, "restarts": health.restarts}
+    ready = runtime.ready()
+    body = {"status": "ok" if ready else "not ready", "engines": engines}
+    return Response(orjson.dumps(body), status_code=200 if ready else 503, media_type="application/json")
+
+
+@routes.get("/metrics", summary="Prometheus metrics")
+async def metrics(request: Request) -> Response:
+    runtime = held_of(request.scope).runtime
+    own = runtime.meter.metrics
+    for name, engine in runtime.engines.items():
+        health = engine.health()
+        own.engine_up.labels(name).set(health.state is EngineState.READY)
+        own.engine_restarts.labels(name).set(health.restarts)
+        own.engine_queue.labels(name).set(engine.waiting)
+    own.ledger_waiting.set(runtime.ledger.waiting)
+    return Response(generate_latest(runtime.registry), media_type=CONTENT_TYPE_LATEST)

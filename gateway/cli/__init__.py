@@ -1,0 +1,58 @@
+"""The command `pointsman`: one file per group of commands. Knows the terminal; the work is done elsewhere."""
+
+import sys
+
+import typer
+
+from gateway.cli import keys, ladder, models
+from gateway.cli.check import check
+from gateway.cli.doctor import doctor
+from gateway.cli.ladder import EngineFailed
+from gateway.cli.route import route
+from gateway.cli.screen import problems
+from gateway.cli.serve import PortInUse, serve
+from gateway.errors import GatewayError
+from gateway.keys import KeyNotFound
+from gateway.ledger.database import DatabaseError
+from gateway.settings import SettingsError
+from models.catalog import CatalogError
+from models.store import StoreError
+
+app = typer.Typer(
+    name="pointsman",
+    help="An OpenAI-compatible inference gateway: each prompt goes to the cheapest model that has proved it can answer."
+    "\n\nStart with: pointsman serve. Settings are environment variables, POINTSMAN_*; the README lists them.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+app.command()(route)
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+app.command()(check)
+app.command()(doctor)
+app.add_typer(ladder.app, name="ladder")
+
+# What an operator can mend: shown as one message without a trace.
+OPERATOR_ERRORS = (
+    SettingsError,
+    CatalogError,
+    StoreError,
+    DatabaseError,
+    KeyNotFound,
+    EngineFailed,
+    PortInUse,
+    GatewayError,
+)
+
+
+def main() -> None:
+    """Run the command line; exit status 1 after an operator's error, 130 after Ctrl-C."""
+    try:
+        app()
+    except OPERATOR_ERRORS as error:
+        problems.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,119 @@
+"""pointsman doctor: what this machine has, what it lacks, and how to get it."""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from gateway.app import model_store, served_catalog
+from gateway.cli.screen import console
+from gateway.settings import load_settings
+
+GIBIBYTE = 2**30
+LEAST_PYTHON = (3, 11)
+WORKING_MEMORY_BYTES = GIBIBYTE  # beside the weights: caches of two engines and the gateway itself
+
+# module -> (extra, what it is for)
+EXTRAS = {
+    "xllamacpp": ("llamacpp", "runs GGUF models on this machine"),
+    "vllm": ("vllm", "serves on GPUs"),
+    "litellm": ("litellm", "calls hosted providers"),
+    "bitsandbytes": ("compress", "makes models smaller"),
+    "sklearn": ("fit", "learns difficulty from outcomes"),
+    "psycopg": ("postgres", "keeps the ledger in PostgreSQL"),
+    "redis": ("redis", "shares limits between replicas"),
+    "opentelemetry.sdk": ("otel", "sends traces"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`remedy` is empty when all is well; `needed` says whether serving depends on it."""
+
+    subject: str
+    found: str
+    remedy: str = ""
+    needed: bool = True
+
+
+def doctor() -> None:
+    """Say what this machine has and lacks for Pointsman, and how to get it; exit status 1 if serving cannot work."""
+    findings = [_python(), _memory(), _disk(), _weights(), _engine_wheel(), _gpu(), *_extras()]
+    for finding in findings:
+        mark = "[green]ok  [/]" if not finding.remedy else "[bold red]lack[/]" if finding.needed else "[yellow]opt [/]"
+        console.print(f"{mark} {finding.subject:<14} {finding.found}", highlight=False, soft_wrap=True)
+        if finding.remedy:
+            console.print(f"     {'':<14} -> {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(1 if any(f.remedy and f.needed for f in findings) else 0)
+
+
+def _python() -> Finding:
+    remedy = "" if sys.version_info >= LEAST_PYTHON else "install Python 3.11 or newer"
+    return Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", remedy)
+
+
+def _memory() -> Finding:
+    weights_bytes = sum(m.file.size_bytes for m in served_catalog(load_settings()) if m.file is not None)
+    need_bytes = 2 * weights_bytes + WORKING_MEMORY_BYTES  # llama.cpp repacks 4-bit weights for the processor
+    try:
+        have_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return Finding("memory", "unknown on this system")
+    remedy = "serve fewer or smaller models: POINTSMAN_MODELS" if have_bytes < need_bytes else ""
+    have, need = f"{have_bytes / GIBIBYTE:.1f} GiB", f"{need_bytes / GIBIBYTE:.1f} GiB"
+    found = f"{have}, {os.cpu_count()} cores; the served models need about {need}"
+    return Finding("memory", found, remedy)
+
+
+def _disk() -> Finding:
+    settings = load_settings()
+    folder = settings.cache_dir
+    while not folder.exists():
+        folder = folder.parent
+    free_bytes = shutil.disk_usage(folder).free
+    store = model_store(settings)
+    missing_bytes = sum(
+        m.file.size_bytes for m in served_catalog(settings) if m.file is not None and not store.has(m.file)
+    )
+    remedy = "free some space, or set POINTSMAN_CACHE_DIR to a larger disk" if free_bytes < missing_bytes else ""
+    found = (
+        f"{free_bytes / GIBIBYTE:.1f} GiB free at {settings.cache_dir}, {missing_bytes / GIBIBYTE:.1f} still to fetch"
+    )
+    return Finding("disk", found, remedy)
+
+
+def _weights() -> Finding:
+    settings = load_settings()
+    store = model_store(settings)
+    missing = [m.name for m in served_catalog(settings) if m.file is not None and not store.has(m.file)]
+    remedy = "pointsman models pull (pointsman serve does it too)" if missing else ""
+    return Finding("weights", f"missing: {', '.join(missing)}" if missing else "all here", remedy, needed=False)
+
+
+def _engine_wheel() -> Finding:
+    local = [m.name for m in served_catalog(load_settings()) if m.engine == "llamacpp"]
+    if not local or find_spec("xllamacpp"):
+        return Finding("llama.cpp", "installed" if local else "not needed: no served model runs on it")
+    return Finding("llama.cpp", "not installed", "pip install 'pointsman[llamacpp]'")
+
+
+def _gpu() -> Finding:
+    device = Path("/proc/driver/nvidia/version")
+    if device.exists():
+        return Finding("GPU", device.read_text(encoding="utf-8").splitlines()[0])
+    return Finding("GPU", "none found; models run on the processor")
+
+
+def _extras() -> list[Finding]:
+    findings = []
+    for module, (extra, purpose) in EXTRAS.items():
+        try:
+            here = find_spec(module) is not None
+        except ModuleNotFoundError:  # the parent package is missing
+            here = False
+        remedy = "" if here else f"pip install 'pointsman[{extra}]'"
+        findings.append(Finding(f"extra {extra}", purpose, remedy, needed=False))
+    return findings

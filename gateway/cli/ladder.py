@@ -1,0 +1,203 @@
+"""pointsman ladder: measure the served models on gradeable prompts, learn from it, and show what routing is worth."""
+
+import asyncio
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.app import load_knowledge_for, make_engines, model_store, served_catalog
+from gateway.cli.models import fetch
+from gateway.cli.screen import console, count_bar, table
+from gateway.settings import Settings, load_settings
+from models.catalog import Catalog, Model
+from models.engine import Engine, EngineState
+from models.upstream import new_session
+from prompts.message import template_key
+from router.collect import Answered, collect, read_answers
+from router.features import features
+from router.ladder import LadderPrompt, read_ladder, sample
+from router.outcomes import (
+    BUILTIN_FEATURES,
+    BUILTIN_OUTCOMES,
+    DATA,
+    Outcome,
+    read_features,
+    read_outcomes,
+    write_features,
+    write_outcomes,
+)
+
+app = typer.Typer(
+    help="Measure models on gradeable prompts, learn from it, show what routing is worth.", no_args_is_help=True
+)
+
+LadderFile = Annotated[
+    Path, typer.Option("--ladder", help="the ladder file (JSON lines, gzip)", exists=True, dir_okay=False)
+]
+COLLECT_CONTEXT_TOKENS = 2048  # a ladder prompt and its answer are under 1,000
+COLLECT_PARALLEL = 4
+READY_TIMEOUT_SECONDS = 120
+POLL_SECONDS = 0.1
+
+
+class EngineFailed(Exception):
+    """An engine cannot be started; the message says why."""
+
+
+@app.command("collect")
+def collect_answers(
+    ladder: LadderFile,
+    per_task: Annotated[int, typer.Option(help="prompts of each task")] = 40,
+    task: Annotated[list[str] | None, typer.Option(help="only this task; may be repeated")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="only this model; may be repeated")] = None,
+) -> None:
+    """Run the served models over a sample of the ladder. Stop it when you like: it goes on where it stopped."""
+    settings = load_settings()
+    catalog = served_catalog(settings).only(tuple(model)) if model else served_catalog(settings)
+    prompts = sample((p for p in read_ladder(ladder) if not task or p.task in task), per_task)
+    asyncio.run(_collect_all(settings, catalog, prompts))
+
+
+@app.command()
+def publish(ladder: LadderFile) -> None:
+    """Write the tables that the router learns from: outcomes, and features of the prompts; no text of either."""
+    answers = read_answers(_answers_path(load_settings()))
+    write_outcomes(BUILTIN_OUTCOMES, map(_outcome, answers))
+    answered = {a.prompt_id for a in answers}
+    rows = {p.id: features({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered}
+    write_features(BUILTIN_FEATURES, rows)
+    console.print(f"{len(answers)} outcomes and the features of {len(rows)} prompts are in {DATA}", soft_wrap=True)
+
+
+@app.command()
+def fit() -> None:
+    """Learn from the committed tables how hard a prompt is for each model. Needs the extra `fit`."""
+    from router.difficulty import BUILTIN_DIFFICULTY
+    from router.fit import fit as fit_all  # scikit-learn: two seconds to import
+    from router.fit import write_difficulty
+
+    fitted = fit_all(read_outcomes(), read_features(), lambda name: console.print(f"fitting {name}"))
+    write_difficulty(BUILTIN_DIFFICULTY, fitted)
+    shown = table("model", "prompts.", "AUC held out.", "AUC unseen task.")
+    for one in fitted:
+        shown.add_row(one.model, str(one.fit_prompts), f"{one.held_out_auc:.3f}", f"{one.unseen_task_auc:.3f}")
+    console.print(shown)
+
+
+@app.command()
+def report(
+    tasks: Annotated[bool, typer.Option(help="also show each task")] = True,
+    strategy: Annotated[str | None, typer.Option(help="the strategy to judge; else POINTSMAN_STRATEGY")] = None,
+) -> None:
+    """Show accuracy, share of large calls, cost and seconds on prompts that nothing was fitted on."""
+    from router.report import report as make_report
+    from router.strategies import STRATEGIES
+
+    settings = load_settings()
+    knowledge = load_knowledge_for(served_catalog(settings), settings)
+    made = make_report(read_outcomes(), read_features(), STRATEGIES[strategy or settings.strategy](), knowledge)
+    shown = table("chosen", "prompts.", "right.", "95 % interval.", "large calls.", "USD per 1,000.", "seconds.")
+    for row in made.rows:
+        interval = f"{row.interval[0]:.1%} to {row.interval[1]:.1%}" if row.interval else ""
+        cost = f"{1000 * row.cost_usd:.4f}"
+        shown.add_row(
+            row.name,
+            str(row.prompts),
+            f"{row.accuracy:.1%}",
+            interval,
+            f"{row.large_share:.1%}",
+            cost,
+            f"{row.seconds:.2f}",
+        )
+    console.print(shown)
+    if not tasks:
+        return
+    by_task = table("task", "prompts.", "small.", "large.", "auto.", "large calls.", "decided by")
+    for one in made.tasks:
+        bases = ", ".join(f"{basis} {count}" for basis, count in one.bases.items())
+        by_task.add_row(
+            one.task,
+            str(one.prompts),
+            f"{one.small_accuracy:.0%}",
+            f"{one.large_accuracy:.0%}",
+            f"{one.auto_accuracy:.0%}",
+            f"{one.large_share:.0%}",
+            bases,
+        )
+    console.print()
+    console.print(by_task)
+
+
+@app.command()
+def templates(ladder: LadderFile) -> None:
+    """Show the templates that have outcomes, with the system message that names each."""
+    settings = load_settings()
+    knowledge = load_knowledge_for(served_catalog(settings), settings)
+    instructions = {
+        template_key({"messages": list(p.messages)}): (p.task, str(p.messages[0]["content"]))
+        for p in read_ladder(ladder)
+    }
+    shown = table("task", "system message", "model", "what is known")
+    for key, (task, instruction) in sorted(instructions.items(), key=lambda item: item[1]):
+        for model in knowledge.models[:-1]:
+            tally = knowledge.evidence.about(key, model.build)
+            shown.add_row(task, instruction, model.name, knowledge.bar.judge(tally).says if tally else "nothing")
+    console.print(shown)
+
+
+async def _collect_all(settings: Settings, catalog: Catalog, prompts: list[LadderPrompt]) -> None:
+    roomy = {"context_tokens": COLLECT_CONTEXT_TOKENS, "parallel": COLLECT_PARALLEL}
+    for row in catalog:
+        if row.file is not None:
+            fetch(model_store(settings), row, row.file)
+    async with new_session() as session:
+        narrowed = Catalog({row.name: row.model_copy(update=roomy) for row in catalog}, {})
+        for name, engine in make_engines(narrowed, settings, session).items():
+            await engine.start()
+            try:
+                await _until_ready(name, engine)
+                await _collect_one(settings, narrowed.models[name], engine, prompts)
+            finally:
+                await engine.stop()
+
+
+async def _collect_one(settings: Settings, model: Model, engine: Engine, prompts: list[LadderPrompt]) -> None:
+    path = _answers_path(settings)
+    wanted = {p.id for p in prompts}
+    done = [a for a in read_answers(path) if a.build == model.build and a.prompt_id in wanted]
+    right, count = sum(a.correct for a in done), len(done)
+    with count_bar() as bar:
+        task = bar.add_task(model.name, total=len(prompts), completed=count)
+
+        def show(answered: Answered) -> None:
+            nonlocal right, count
+            right, count = right + answered.correct, count + 1
+            bar.update(task, completed=count, description=f"{model.name}, {right / count:.0%} right")
+
+        await collect(
+            engine,
+            prompts,
+            path,
+            model=model.name,
+            build=model.build,
+            concurrency=COLLECT_PARALLEL,
+            on_answer=show,
+        )
+
+
+async def _until_ready(name: str, engine: Engine) -> None:
+    async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+        while (health := engine.health()).state is not EngineState.READY:
+            if health.state is EngineState.FAILED:
+                raise EngineFailed(f"{name}: {health.detail}")
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _answers_path(settings: Settings) -> Path:
+    return settings.cache_dir / "ladder" / "answers.jsonl"
+
+
+def _outcome(answered: Answered) -> Outcome:
+    return Outcome(**{field.name: getattr(answered, field.name) for field in fields(Outcome)})

@@ -1,0 +1,81 @@
+"""pointsman models: what is in the catalogue, and its weights on this machine."""
+
+from typing import Annotated
+
+import typer
+
+from gateway.app import model_store, served_catalog
+from gateway.cli.screen import console, download_bar, table
+from gateway.settings import Settings, load_settings
+from models.catalog import Catalog, CatalogError, Model, WeightsFile, load_catalog
+from models.store import ModelStore, Progress
+
+app = typer.Typer(help="List the catalogue; fetch and check weights.", no_args_is_help=True)
+
+Names = Annotated[list[str] | None, typer.Argument(help="names of models; the served ones when none is given")]
+MEGABYTE = 1_000_000
+
+
+@app.command("list")
+def list_models() -> None:
+    """Show every row of the catalogue: its tier, its size, whether it is here and whether it is served."""
+    settings = load_settings()
+    store = model_store(settings)
+    served = served_catalog(settings).models
+    shown = table("model", "tier.", "engine", "context.", "MB.", "here", "served", "licence", "build")
+    for model in load_catalog(settings.catalog):
+        size = f"{model.file.size_bytes / MEGABYTE:,.0f}" if model.file else ""
+        here = "" if model.file is None else "yes" if store.has(model.file) else "no"
+        is_served = "yes" if model.name in served else "no"
+        context = f"{model.context_tokens:,}"
+        shown.add_row(
+            model.name, str(model.tier), model.engine, context, size, here, is_served, model.licence, model.build
+        )
+    console.print(shown)
+
+
+@app.command()
+def pull(names: Names = None) -> None:
+    """Fetch weights into the store, with a progress bar; an interrupted fetch goes on where it stopped.
+
+    Whichever source answers, the file is kept only when its SHA-256 is the catalogue's.
+    """
+    settings = load_settings()
+    store = model_store(settings)
+    for model in _chosen(settings, names):
+        assert model.file is not None
+        fetch(store, model, model.file)
+        console.print(f"{model.name}: {store.path(model.file)}", soft_wrap=True)
+
+
+@app.command()
+def verify(names: Names = None) -> None:
+    """Compute the SHA-256 of weights in the store; a file that does not match is deleted."""
+    settings = load_settings()
+    store = model_store(settings)
+    for model in _chosen(settings, names):
+        assert model.file is not None
+        store.verify(model.file)
+        console.print(f"{model.name}: ok, SHA-256 {model.file.sha256}", soft_wrap=True)
+
+
+def fetch(store: ModelStore, model: Model, file: WeightsFile) -> None:
+    """Pull with a progress bar on standard error; silent when the file is here."""
+    if store.has(file):
+        return
+    with download_bar() as bar:
+        task = bar.add_task(model.name, total=file.size_bytes)
+
+        def show(progress: Progress) -> None:
+            bar.update(task, completed=progress.done_bytes, description=f"{model.name} from {progress.source}")
+
+        store.pull(file, on_progress=show)
+
+
+def _chosen(settings: Settings, names: list[str] | None) -> list[Model]:
+    """The named rows that have weights. Raises CatalogError."""
+    catalog: Catalog = load_catalog(settings.catalog).only(tuple(names)) if names else served_catalog(settings)
+    without = [m.name for m in catalog if m.file is None] if names else []
+    if without:
+        raise CatalogError(f"{', '.join(without)} has no weights of its own: another server holds them")
+    return [m for m in catalog if m.file is not None]

@@ -1,0 +1,28 @@
+"""The terminal: one console for results, one for problems, and the look of tables and progress bars."""
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+console = Console()
+problems = Console(stderr=True)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """Columns whose name ends in a dot are numbers, set to the right; the dot is not shown."""
+    made = Table(title=title, box=None, title_justify="left", pad_edge=False, padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column.removesuffix("."), justify="right" if column.endswith(".") else "left", overflow="fold")
+    return made
+
+
+def download_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=problems
+    )
+
+
+def count_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=problems
+    )

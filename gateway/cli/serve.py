@@ -1,0 +1,163 @@
+"""pointsman serve: fetch what is missing, start everything, say how to call it, and end everything it started."""
+
+import asyncio
+import errno
+import logging
+import socket
+import sys
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.app import create_app, model_store, served_catalog
+from gateway.cli.models import fetch
+from gateway.cli.screen import console, problems
+from gateway.keys import Keys, read_pepper
+from gateway.ledger.database import open_database
+from gateway.runtime import Runtime
+from gateway.settings import Settings, load_settings
+from models.catalog import Catalog
+from models.engine import EngineState
+
+READY_POLL_SECONDS = 0.1
+FIRST_KEY_NAME = "first"
+
+
+class PortInUse(Exception):
+    """Somebody else listens there, or this user may not."""
+
+
+def serve() -> None:
+    """Serve the gateway until Ctrl-C, with the engines of the served models.
+
+    The first start fetches the models and shows an API key, once.
+    """
+    settings = load_settings()
+    catalog = served_catalog(settings)
+    _set_up_logs(settings)
+    listener = _listen(settings)
+    store = model_store(settings)
+    for model in catalog:
+        if model.file is not None:
+            fetch(store, model, model.file)
+    key = _first_key(settings)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        log_config=None,
+        access_log=False,  # the gateway writes a line of its own per request
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    server = uvicorn.Server(config)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_serve(server, listener, app, settings, catalog, key))
+    if not server.started:
+        raise SystemExit(1)
+
+
+async def _serve(
+    server: uvicorn.Server, listener: socket.socket, app: FastAPI, settings: Settings, catalog: Catalog, key: str | None
+) -> None:
+    greeting = asyncio.create_task(_greet_when_ready(server, app, settings, catalog, key))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        greeting.cancel()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Take the port before anything heavy is started. Raises PortInUse."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        at = f"{settings.host}:{settings.port}"
+        why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be taken ({error.strerror})"
+        raise PortInUse(
+            f"{at} {why}; choose another port: PORT=8081 make run, or POINTSMAN_PORT=8081 pointsman serve"
+        ) from error
+    return listener
+
+
+def _first_key(settings: Settings) -> str | None:
+    """A key for the first start, to be shown once; None when there are keys already."""
+    database = open_database(settings.database)
+    try:
+        keys = Keys(database, read_pepper(settings.data_dir))
+        return keys.create(FIRST_KEY_NAME)[0] if not keys.list() else None
+    finally:
+        database.dispose()
+
+
+async def _greet_when_ready(
+    server: uvicorn.Server, app: FastAPI, settings: Settings, catalog: Catalog, key: str | None
+) -> None:
+    while not (server.started and _settled(app)):  # noqa: ASYNC110  # neither uvicorn nor engines offer an event
+        await asyncio.sleep(READY_POLL_SECONDS)
+    runtime: Runtime = app.state.runtime
+    for name, engine in runtime.engines.items():
+        if engine.health().state is EngineState.FAILED:
+            problems.print(f"[bold red]{name} cannot be called:[/] {engine.health().detail}", soft_wrap=True)
+    console.print(greeting(settings, catalog, key), highlight=False, soft_wrap=True, markup=True)
+
+
+def _settled(app: FastAPI) -> bool:
+    """Every engine can be called, or cannot be until somebody changes something."""
+    states = [engine.health().state for engine in app.state.runtime.engines.values()]
+    return all(state in (EngineState.READY, EngineState.FAILED) for state in states)
+
+
+def greeting(settings: Settings, catalog: Catalog, key: str | None) -> str:
+    """What a new user needs to make the first call."""
+    base = f"http://{settings.host}:{settings.port}"
+    names = [model.name for model in catalog]
+    listed = "\n".join(f"    {name}{'   (safe tier)' if name == catalog.safe.name else ''}" for name in names)
+    if settings.open_loopback:
+        shown, key_line = "anything", "Callers on this machine need no key (POINTSMAN_OPEN_LOOPBACK)."
+    elif key:
+        shown, key_line = key, f"Your API key, shown now and never again: [bold]{key}[/]"
+    else:
+        shown, key_line = "YOUR_KEY", "Use the key that the first start showed, or make one: pointsman keys create NAME"
+    return f"""
+[bold green]Pointsman is ready[/] at {base}
+
+Models: [bold]auto[/], or one of
+{listed}
+
+{key_line}
+
+curl -i {base}/v1/chat/completions -H 'Authorization: Bearer {shown}' -H 'Content-Type: application/json' \\
+  -d '{{"model": "auto", "messages": [{{"role": "user", "content": "What is the capital of France?"}}]}}'
+
+from openai import OpenAI
+client = OpenAI(base_url="{base}/v1", api_key="{shown}")
+print(client.chat.completions.create(model="auto", messages=[{{"role": "user", "content": "Hello"}}]))
+
+Which model and why: the x-pointsman-* headers of each answer, or POST {base}/v1/decision
+Metrics: {base}/metrics   Health: {base}/readyz   API: {base}/docs
+Ledger: {settings.database.split("@")[-1]}   Engine logs: {settings.data_dir / "logs"}   Ctrl-C ends everything.
+"""
+
+
+def _set_up_logs(settings: Settings) -> None:
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr)

@@ -1,0 +1,1 @@
+"""The ledger: one charge per request, and the callers' keys, in one database."""

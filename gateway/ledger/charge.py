@@ -1,0 +1,52 @@
+"""One request's entry in the ledger. A value; no I/O."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from enum import StrEnum
+
+NANO = Decimal(10**9)
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    OK = "ok"
+    REFUSED = "refused"  # 4xx: the request or its key was wrong
+    FAILED = "failed"  # 5xx: nobody could answer
+    CUT = "cut"  # the answer had begun and broke off on our side
+    GONE = "gone"  # the client left first
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """See `gateway.ledger.tables.charges` for each field; None means unknown."""
+
+    id: str
+    at: datetime
+    outcome: Outcome
+    status: int | None
+    code: str | None
+    streamed: bool
+    attempts: int
+    total_seconds: float
+    caller: str | None = None
+    asked: str | None = None
+    template: str | None = None
+    model: str | None = None
+    build: str | None = None
+    basis: str | None = None
+    reason: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    cost_usd: Decimal | None = None
+    safe_cost_usd: Decimal | None = None
+    decide_seconds: float | None = None
+    first_chunk_seconds: float | None = None
+    engine_seconds: float | None = None
+
+
+def nano_usd(amount: Decimal | None) -> int | None:
+    """Money as the database keeps it: whole billionths of a dollar, None for unknown."""
+    return None if amount is None else int((amount * NANO).to_integral_value(ROUND_HALF_EVEN))

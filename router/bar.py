@@ -1,0 +1,105 @@
+"""The bar: what a cheaper model must have shown before it serves, and whether a tally shows it. Pure arithmetic."""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from router.bounds import lower_bound, upper_bound
+
+WRITTEN = re.compile(r"(?P<safe>safe-)?(?P<value>0?\.\d+)")
+
+
+class Verdict(StrEnum):
+    HOLDS = "holds"
+    FAILS = "fails"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """`passed` of `total` outcomes were right. Of these, `paired` prompts were answered by the safe tier too: on `lost`
+    of them it alone was right, on `won` the model alone.
+    """
+
+    passed: int = 0
+    total: int = 0
+    lost: int = 0
+    won: int = 0
+    paired: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.passed + other.passed,
+            self.total + other.total,
+            self.lost + other.lost,
+            self.won + other.won,
+            self.paired + other.paired,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a tally shows: the quantity lies between `lower` and `upper`, each with the bar's confidence."""
+
+    verdict: Verdict
+    lower: float
+    upper: float
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """`pass_rate`: at least this share of answers is right. `margin`: the pass-rate is at most this far under the safe
+    tier's on the same prompts. Exactly one is set; both 0 to 1. `confidence` is that of each one-sided bound.
+    """
+
+    confidence: float
+    pass_rate: float | None = None
+    margin: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.pass_rate is None) == (self.margin is None):
+            raise ValueError("a bar has either a pass_rate or a margin")
+
+    def judge(self, tally: Tally) -> Shown:
+        if self.pass_rate is not None:
+            lower = lower_bound(tally.passed, tally.total, self.confidence)
+            upper = upper_bound(tally.passed, tally.total, self.confidence)
+            counts = f"passed {tally.passed}/{tally.total}"
+            return _shown(counts, "pass-rate", lower, upper, self.pass_rate, "{:.2f}")
+        assert self.margin is not None
+        lower, upper = difference_bounds(tally, self.confidence)
+        compared = f"lost {tally.lost} and won {tally.won} of {tally.paired} to the safe tier"
+        counts = f"passed {tally.passed}/{tally.total}, {compared}"
+        return _shown(counts, "difference", lower, upper, -self.margin, "{:+.2f}")
+
+
+def parse_bar(written: str, confidence: float) -> Bar:
+    """`0.9` is a pass-rate, `safe-0.1` a margin under the safe tier. Raises ValueError."""
+    match = WRITTEN.fullmatch(written.strip())
+    if match is None or not 0 < float(match["value"]) < 1:
+        raise ValueError("a bar is a pass-rate such as 0.9, or a margin under the safe tier such as safe-0.1")
+    value = float(match["value"])
+    return Bar(confidence, margin=value) if match["safe"] else Bar(confidence, pass_rate=value)
+
+
+def difference_bounds(tally: Tally, confidence: float) -> tuple[float, float]:
+    """One-sided bounds on (pass-rate of the model) - (pass-rate of the safe tier), from pairs.
+
+    The difference is P(won) - P(lost); each is bounded exactly, the error shared between the two (Bonferroni). Never
+    narrower than the stated confidence allows, somewhat wider than the best known bound.
+    """
+    half = 1 - (1 - confidence) / 2
+    lost, won, paired = tally.lost, tally.won, tally.paired
+    lower = lower_bound(won, paired, half) - upper_bound(lost, paired, half)
+    upper = upper_bound(won, paired, half) - lower_bound(lost, paired, half)
+    return lower, upper
+
+
+def _shown(counts: str, quantity: str, lower: float, upper: float, bar: float, number: str) -> Shown:
+    low, high, at = number.format(lower), number.format(upper), number.format(bar)
+    if lower >= bar:
+        return Shown(Verdict.HOLDS, lower, upper, f"{counts}: {quantity} at least {low}, bar {at}")
+    if upper < bar:
+        return Shown(Verdict.FAILS, lower, upper, f"{counts}: {quantity} at most {high}, bar {at}")
+    return Shown(Verdict.UNKNOWN, lower, upper, f"{counts}: {quantity} between {low} and {high}, bar {at}")

@@ -1,0 +1,126 @@
+"""Runs one model over ladder prompts and keeps what came back, resumably. Offline; knows engines by their protocol."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from models.engine import Call, Engine
+from prompts.grade import grader
+from prompts.message import template_key
+from router.ladder import LadderPrompt
+
+ANSWER_LIMIT_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One prompt answered by one model build. Log-probabilities are natural, over the answer's tokens; None if empty.
+
+    `mean_margin` is the mean gap between the best and the second-best token.
+    """
+
+    prompt_id: str
+    task: str
+    template: str
+    model: str
+    build: str
+    correct: bool
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    mean_logprob: float | None
+    min_logprob: float | None
+    mean_margin: float | None
+    text: str
+
+
+def read_answers(path: Path) -> list[Answered]:
+    """What has been collected so far; a last line that was cut by a crash is left out, so it is run again."""
+    if not path.exists():
+        return []
+    answers = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            answers.append(Answered(**json.loads(line)))
+        except json.JSONDecodeError:
+            continue
+    return answers
+
+
+async def collect(
+    engine: Engine,
+    prompts: Iterable[LadderPrompt],
+    path: Path,
+    *,
+    model: str,
+    build: str,
+    concurrency: int,
+    on_answer: Callable[[Answered], None],
+) -> None:
+    """Append an answer to *path* for each of *prompts* that has none of this build. Raises EngineError."""
+    done = {a.prompt_id for a in read_answers(path) if a.build == build}
+    waiting = iter([p for p in prompts if p.id not in done])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _end_last_line(path)
+    with path.open("a", encoding="utf-8") as out:
+
+        async def work() -> None:
+            for prompt in waiting:
+                answered = await _answer(engine, prompt, model=model, build=build)
+                out.write(json.dumps(asdict(answered), ensure_ascii=False) + "\n")
+                out.flush()
+                on_answer(answered)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(concurrency):
+                group.create_task(work())
+
+
+def _end_last_line(path: Path) -> None:
+    if path.exists() and (content := path.read_bytes()) and not content.endswith(b"\n"):
+        path.write_bytes(content + b"\n")
+
+
+async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: str) -> Answered:
+    body = {
+        "messages": list(prompt.messages),
+        "max_tokens": ANSWER_LIMIT_TOKENS,
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": 2,
+    }
+    async with aclosing(engine.answer(Call(body, stream=False))) as chunks:
+        chunk = await anext(chunks)
+    assert chunk.usage is not None
+    choice = chunk.data["choices"][0]
+    text = choice["message"]["content"] or ""
+    tokens = (choice.get("logprobs") or {}).get("content") or []
+    return Answered(
+        prompt_id=prompt.id,
+        task=prompt.task,
+        template=template_key(body) or "",
+        model=model,
+        build=build,
+        correct=grader(prompt.grade)(text, prompt.expected),
+        finish_reason=choice["finish_reason"],
+        prompt_tokens=chunk.usage.prompt_tokens,
+        completion_tokens=chunk.usage.completion_tokens,
+        text=text,
+        **_signals(tokens),
+    )
+
+
+def _signals(tokens: list[dict[str, Any]]) -> dict[str, float | None]:
+    logprobs = [t["logprob"] for t in tokens]
+    margins = [
+        t["top_logprobs"][0]["logprob"] - t["top_logprobs"][1]["logprob"] for t in tokens if len(t["top_logprobs"]) > 1
+    ]
+    return {
+        "mean_logprob": round(sum(logprobs) / len(logprobs), 5) if logprobs else None,
+        "min_logprob": round(min(logprobs), 5) if logprobs else None,
+        "mean_margin": round(sum(margins) / len(margins), 5) if margins else None,
+    }

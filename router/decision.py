@@ -1,0 +1,80 @@
+"""What the router is asked, what it knows, and what it answers. Types only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from models.catalog import Model
+from router.bar import Bar, Verdict
+from router.difficulty import Difficulty
+from router.evidence import Evidence
+from router.trust import Threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A request as the router sees it: its template, None when nothing in it is fixed, and its features."""
+
+    template: str | None
+    features: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """Everything a strategy may look at: a snapshot, replaced whole.
+
+    `models` go from the cheapest tier to the safe one. `thresholds`, by model build, say from which expected difference
+    on looks alone may be trusted.
+    """
+
+    models: Sequence[Model]
+    evidence: Evidence
+    difficulty: Difficulty
+    thresholds: Mapping[str, Threshold]
+    bar: Bar
+
+    @property
+    def safe(self) -> Model:
+        return self.models[-1]
+
+
+class Basis(StrEnum):
+    """What a decision rests on."""
+
+    PINNED = "pinned"  # the client, or the operator's strategy, named the model
+    EVIDENCE = "evidence"  # outcomes of this template
+    DIFFICULTY = "difficulty"  # outcomes of prompts that look like this one
+    SAFE = "safe"  # nothing proved a cheaper model
+    FAULT = "fault"  # the router itself failed; the safe tier serves
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What is known about one model for this request, in words (`says`) and as a verdict against the bar."""
+
+    model: str
+    basis: Basis
+    verdict: Verdict
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which models to try, in this order, and why. Later ones are never of a lower tier than the first."""
+
+    order: tuple[str, ...]
+    basis: Basis
+    reason: str
+    template: str | None
+    estimates: tuple[Estimate, ...] = ()
+
+    @property
+    def model(self) -> str:
+        return self.order[0]
+
+
+class Strategy(Protocol):
+    """A way to choose. A frozen dataclass whose fields are its configuration; pure."""
+
+    def decide(self, question: Question, knowledge: Knowledge) -> Decision: ...

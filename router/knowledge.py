@@ -1,0 +1,38 @@
+"""Builds what the router knows from the committed tables. Prompts kept for judging the router are never looked at."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from models.catalog import Model
+from router.bar import Bar
+from router.decision import Knowledge
+from router.difficulty import Difficulty, load_difficulty
+from router.evidence import count
+from router.ladder import Split, split_of
+from router.outcomes import Outcome, read_features, read_outcomes
+from router.trust import thresholds
+
+
+def load_knowledge(models: Sequence[Model], bar: Bar) -> Knowledge:
+    """From the tables that ship with the package. Raises OSError or ValueError when they cannot be read."""
+    return make_knowledge(models, bar, read_outcomes(), read_features(), load_difficulty())
+
+
+def make_knowledge(
+    models: Sequence[Model],
+    bar: Bar,
+    outcomes: Iterable[Outcome],
+    features: Mapping[str, tuple[float, ...]],
+    difficulty: Difficulty,
+) -> Knowledge:
+    """*models* from the cheapest tier to the safe one."""
+    known = [o for o in outcomes if split_of(o.prompt_id) is not Split.TEST]
+    calibration = [o for o in known if split_of(o.prompt_id) is Split.CALIBRATE]
+    safe_build = models[-1].build
+    cheaper = [model.build for model in models[:-1]]
+    return Knowledge(
+        models=tuple(models),
+        evidence=count(known, safe_build),
+        difficulty=difficulty,
+        thresholds=thresholds(cheaper, safe_build, calibration, features, difficulty, bar),
+        bar=bar,
+    )

@@ -1,0 +1,163 @@
+"""What routing is worth: accuracy, share of large calls, cost and time on prompts that nothing was fitted on.
+
+Replays recorded answers through the real strategy; calls nothing. Cost and time are those of each answer's tokens at
+the catalogue's measured speeds, so that the table is the same on every machine.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from models.catalog import Model
+from models.engine import Usage
+from router.bounds import lower_bound, upper_bound
+from router.decision import Basis, Knowledge, Question, Strategy
+from router.ladder import Split, split_of
+from router.outcomes import Outcome
+
+INTERVAL_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One way to choose. Times in seconds and cost in US dollars per prompt; the interval is 95 %, two-sided, exact."""
+
+    name: str
+    prompts: int
+    accuracy: float
+    interval: tuple[float, float] | None
+    large_share: float
+    cost_usd: Decimal
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRow:
+    """What `auto` did with one task: `chosen` counts calls by model, `bases` by what they rest on."""
+
+    task: str
+    prompts: int
+    small_accuracy: float
+    large_accuracy: float
+    auto_accuracy: float
+    large_share: float
+    bases: Mapping[Basis, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    rows: Sequence[Row]
+    tasks: Sequence[TaskRow]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """One test prompt with the recorded outcome of every model."""
+
+    question: Question
+    task: str
+    outcomes: Mapping[str, Outcome]
+
+
+def report(
+    outcomes: Iterable[Outcome],
+    features: Mapping[str, tuple[float, ...]],
+    strategy: Strategy,
+    knowledge: Knowledge,
+) -> Report:
+    """Compare *strategy* with its ends on the TEST prompts that every model of *knowledge* has answered."""
+    tried = _tried(outcomes, features, knowledge)
+    small, large = knowledge.models[0], knowledge.safe
+    decisions = [strategy.decide(t.question, knowledge) for t in tried]
+    auto = [decision.model for decision in decisions]
+    ends = [
+        _row(f"always {small.name}", tried, [small.name] * len(tried), knowledge),
+        _row(f"always {large.name}", tried, [large.name] * len(tried), knowledge),
+    ]
+    auto_row = _row("auto", tried, auto, knowledge)
+    rows = [*ends, _random(ends[0], ends[1], auto_row), auto_row]
+    tasks = []
+    for task in sorted({t.task for t in tried}):
+        places = [i for i, t in enumerate(tried) if t.task == task]
+        inside = [tried[i] for i in places]
+        chosen = [auto[i] for i in places]
+        bases = [decisions[i].basis for i in places]
+        tasks.append(
+            TaskRow(
+                task=task,
+                prompts=len(places),
+                small_accuracy=_accuracy(inside, [small.name] * len(places)),
+                large_accuracy=_accuracy(inside, [large.name] * len(places)),
+                auto_accuracy=_accuracy(inside, chosen),
+                large_share=chosen.count(large.name) / len(places),
+                bases={basis: bases.count(basis) for basis in Basis if basis in bases},
+            )
+        )
+    return Report(rows, tasks)
+
+
+def _tried(
+    outcomes: Iterable[Outcome], features: Mapping[str, tuple[float, ...]], knowledge: Knowledge
+) -> list[_Tried]:
+    builds = {model.build: model.name for model in knowledge.models}
+    by_prompt: dict[str, dict[str, Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.build in builds and split_of(outcome.prompt_id) is Split.TEST:
+            by_prompt.setdefault(outcome.prompt_id, {})[builds[outcome.build]] = outcome
+    tried = []
+    for prompt_id, answers in sorted(by_prompt.items()):
+        if len(answers) == len(builds):
+            one = next(iter(answers.values()))
+            tried.append(_Tried(Question(one.template, features[prompt_id]), one.task, answers))
+    return tried
+
+
+def _row(name: str, tried: Sequence[_Tried], chosen: Sequence[str], knowledge: Knowledge) -> Row:
+    right = sum(t.outcomes[model].correct for t, model in zip(tried, chosen, strict=True))
+    one_sided = (1 + INTERVAL_CONFIDENCE) / 2
+    models = {model.name: model for model in knowledge.models}
+    answers = [(models[model], t.outcomes[model]) for t, model in zip(tried, chosen, strict=True)]
+    return Row(
+        name=name,
+        prompts=len(tried),
+        accuracy=right / len(tried),
+        interval=(lower_bound(right, len(tried), one_sided), upper_bound(right, len(tried), one_sided)),
+        large_share=list(chosen).count(knowledge.safe.name) / len(tried),
+        cost_usd=sum((_cost_usd(model, o) for model, o in answers), Decimal(0)) / len(tried),
+        seconds=sum(_seconds(model, o) for model, o in answers) / len(tried),
+    )
+
+
+def _random(small: Row, large: Row, like: Row) -> Row:
+    """What a coin would reach that costs as much as *like* on average: a point on the line between the ends."""
+    share = float((like.cost_usd - small.cost_usd) / (large.cost_usd - small.cost_usd))
+
+    def between(value: Callable[[Row], float]) -> float:
+        return value(small) + share * (value(large) - value(small))
+
+    return Row(
+        name="random at the cost of auto",
+        prompts=like.prompts,
+        accuracy=between(lambda row: row.accuracy),
+        interval=None,
+        large_share=share,
+        cost_usd=like.cost_usd,
+        seconds=between(lambda row: row.seconds),
+    )
+
+
+def _accuracy(tried: Sequence[_Tried], chosen: Sequence[str]) -> float:
+    return sum(t.outcomes[model].correct for t, model in zip(tried, chosen, strict=True)) / len(tried)
+
+
+def _cost_usd(model: Model, outcome: Outcome) -> Decimal:
+    cost_usd = model.expected_cost_usd(Usage(outcome.prompt_tokens, outcome.completion_tokens))
+    if cost_usd is None:
+        raise ValueError(f"{model.name} has no price, or no speed to turn tokens into hours; see the catalogue")
+    return cost_usd
+
+
+def _seconds(model: Model, outcome: Outcome) -> float:
+    assert model.speed is not None
+    prompt_seconds = outcome.prompt_tokens / model.speed.prompt_tokens_per_second
+    return prompt_seconds + outcome.completion_tokens / model.speed.completion_tokens_per_second
