@@ -66,7 +66,7 @@ class LlamaCppEngine:
     async def answer(self, call: Call) -> AsyncGenerator[Chunk, None]:
         upstream = self._upstream
         if upstream is None:
-            raise EngineUnavailable(f"{self._model.name} is {self._health.state}: {self._health.detail}")
+            raise EngineUnavailable(f"{self._model.name} cannot be called now: it is {self._health.state}")
         async with contextlib.aclosing(upstream.answer(call)) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -96,6 +96,8 @@ class LlamaCppEngine:
         except _LoadFailed as error:
             await self._end_process()
             return str(error)
+        except OSError as error:  # no process can be had, or its log cannot be written
+            return f"llama.cpp cannot be started: {error}"
         self._upstream = OpenAIUpstream(
             self._session,
             base_url=f"{address}/v1",
@@ -107,7 +109,7 @@ class LlamaCppEngine:
         log.info("engine ready", model=self._model.name, process_id=self.process_id)
         assert self._process is not None
         await self._process.wait()
-        self._upstream = None
+        self._process = self._upstream = None
         return None
 
     async def _launch(self) -> tuple[str, str]:
@@ -131,14 +133,15 @@ class LlamaCppEngine:
         api_key = secrets.token_urlsafe(32)  # loopback is open to every user of the machine
         self._process.stdin.write(json.dumps(self.process_settings(api_key)).encode() + b"\n")
         answer = await self._process.stdout.readline()
-        reply = json.loads(answer) if answer else {}
+        reply = json.loads(answer) if answer.endswith(b"\n") else {}
         if "address" in reply:
             return reply["address"], api_key
         status = await self._process.wait()
         cause = "could not load the model" if status == LOAD_FAILED_STATUS else f"ended with status {status}"
-        raise _LoadFailed(
-            f"llama.cpp {cause}: see {self._log_path}; check the file with: pointsman models verify {self._model.name}"
-        )
+        remedy = f"check the file with: pointsman models verify {self._model.name}"
+        if self._model.memory_limit_bytes:
+            remedy += f"; or memory_limit_bytes={self._model.memory_limit_bytes} is too small for it"
+        raise _LoadFailed(f"llama.cpp {cause}: see {self._log_path}; {remedy}")
 
     def process_settings(self, api_key: str) -> dict[str, object]:
         """What `models.llamacpp_process` reads; a pure function of the catalogue row but for the key."""

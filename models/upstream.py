@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -38,12 +40,27 @@ TOO_LONG_PHRASES = ("maximum context length", "maximum model length")  # vLLM gi
 
 def new_session() -> aiohttp.ClientSession:
     """The connection pool that all HTTP engines of a process share. Call inside a running event loop."""
+    tracing = aiohttp.TraceConfig()
+    tracing.on_connection_reuseconn.append(_note_reuse)
     return aiohttp.ClientSession(
+        trace_configs=[tracing],
         connector=aiohttp.TCPConnector(limit=0),  # each engine limits its own concurrency
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
     )
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """Whether a request went out over a pooled connection, which its server may have closed a moment before."""
+
+    reused_connection: bool = False
+
+
+async def _note_reuse(session: object, context: SimpleNamespace, params: object) -> None:
+    if isinstance(context.trace_request_ctx, _Attempt):
+        context.trace_request_ctx.reused_connection = True
 
 
 class OpenAIUpstream:
@@ -112,13 +129,13 @@ class OpenAIUpstream:
     @asynccontextmanager
     async def _post(self, body: bytes, deadline: float) -> AsyncIterator[aiohttp.ClientResponse]:
         async with asyncio.timeout_at(deadline):
-            response = await self._session.post(
-                self._url,
-                data=body,
-                headers=self._headers,
-                allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),
-            )
+            attempt = _Attempt()
+            try:
+                response = await self._send(body, attempt)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not attempt.reused_connection:
+                    raise
+                response = await self._send(body, attempt)  # the server had closed the pooled connection meanwhile
         finished = False
         try:
             yield response
@@ -128,6 +145,16 @@ class OpenAIUpstream:
                 response.release()
             else:
                 response.close()  # closing the connection is how the server learns that nobody listens
+
+    async def _send(self, body: bytes, attempt: "_Attempt") -> aiohttp.ClientResponse:
+        return await self._session.post(
+            self._url,
+            data=body,
+            headers=self._headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),
+            trace_request_ctx=attempt,
+        )
 
     def _chunk(self, document: dict[str, Any]) -> Chunk:
         if document.get("error") is not None:  # with status 200: the server found out too late to say it otherwise
@@ -210,7 +237,10 @@ async def _whole(response: aiohttp.ClientResponse, deadline: float) -> AsyncGene
         raw = await _read(response, ANSWER_LIMIT_BYTES + 1)
     if len(raw) > ANSWER_LIMIT_BYTES:
         raise _Broken(f"the engine's answer is longer than {ANSWER_LIMIT_BYTES} bytes")
-    yield _object(raw)
+    document = _object(raw)
+    if not (document.get("choices") or document.get("error")):
+        raise _Broken("the engine's answer has no choices")
+    yield document
 
 
 async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:

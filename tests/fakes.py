@@ -28,20 +28,29 @@ class Received:
 class FakeUpstream:
     """A TCP server on loopback that answers each connection's one request with *reply*, byte for byte, then closes.
 
-    `requests` are those received, `asked` is set by the first. `hung_up` is set when a client closes its connection
-    before the reply has been played to its end.
+    `requests` are those received. `hung_up` is set when a client closes its connection before the reply has been played
+    to its end.
     """
 
     def __init__(self, *reply: Step) -> None:
         self.reply: Sequence[Step] = reply
         self.requests: list[Received] = []
-        self.asked = asyncio.Event()
         self.hung_up = asyncio.Event()
+        self._arrival = asyncio.Condition()
         self._connections: set[asyncio.Task[None]] = set()
 
     @property
     def base_url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
+
+    async def until_asked(self, times: int = 1) -> None:
+        """Returns when so many requests have been received."""
+        async with self._arrival:
+            await self._arrival.wait_for(lambda: len(self.requests) >= times)
+
+    async def until_idle(self) -> None:
+        """Returns when no connection is open any more."""
+        await asyncio.gather(*self._connections)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -65,8 +74,10 @@ class FakeUpstream:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            self.requests.append(await _read_request(reader))
-            self.asked.set()
+            request = await _read_request(reader)
+            async with self._arrival:
+                self.requests.append(request)
+                self._arrival.notify_all()
             if await self._play(reader, writer):
                 self.hung_up.set()
         finally:
