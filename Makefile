@@ -1,7 +1,9 @@
 # Two commands are the whole set-up: `make run` serves, `make test` tests. `make` alone lists the targets.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
-PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p && break; done)
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+# The first that runs and is new enough; a shim of a version manager may be there and not run.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
@@ -21,7 +23,7 @@ test: $(VENV)/.dev ## run every test, the real models included
 	$(BIN)/pointsman models pull smollm2-135m-instruct-q4_1 qwen2.5-coder-0.5b-instruct-q4_k_m qwen2.5-coder-1.5b-instruct-q4_k_m
 	$(BIN)/pytest
 
-check: $(VENV)/.dev ## lint, format, types, import contracts, and the wheel in an environment of its own
+check: $(VENV)/.dev ## lint, format, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -52,9 +54,8 @@ $(VENV)/.dev: requirements/dev.lock pyproject.toml
 
 .PHONY: install
 install:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed"; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; found $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say where it is: make PYTHON=/path/to/python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "The module venv is missing; on Debian: apt-get install python3-venv"; exit 1; }
 	@echo "Installing hash-locked dependencies ($(LOCK)) into $(VENV) ..."
 	@$(BIN)/pip install --disable-pip-version-check --quiet --require-hashes -r requirements/$(LOCK)
-	@$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .

@@ -22,8 +22,8 @@ from gateway.ledger.store import Ledger
 from gateway.limits import Limited
 from gateway.meter import Meter, Metrics
 from gateway.runtime import Runtime
-from gateway.settings import Settings
-from models.catalog import Catalog, Price, load_catalog
+from gateway.settings import Settings, SettingsError
+from models.catalog import AUTO, Catalog, CatalogError, Price, load_catalog
 from models.engine import Engine
 from models.engines import ENGINES, Surroundings
 from models.store import ModelStore
@@ -61,6 +61,8 @@ def create_app(
         version=version("pointsman"),
         lifespan=_lifespan(settings, engine_maker, knowledge_maker),
         redirect_slashes=False,
+        docs_url=None,  # its page loads scripts from other hosts
+        redoc_url=None,
     )
     for routes in (chat_api.routes, catalog_api.routes, operations_api.routes):
         app.include_router(routes)
@@ -70,15 +72,21 @@ def create_app(
 
 
 def served_catalog(settings: Settings) -> Catalog:
-    """The rows to serve, each with a price: its own, or that of an hour of this machine. Raises CatalogError."""
+    """The rows to serve, each with a price: its own, or that of an hour of this machine.
+
+    Raises CatalogError, or SettingsError for a model that the catalogue does not have.
+    """
     catalog = load_catalog(settings.catalog)
-    chosen = catalog if settings.models == ("all",) else catalog.only(settings.models)
+    try:
+        chosen = catalog if settings.models == ("all",) else catalog.only(settings.models)
+    except CatalogError as error:
+        raise SettingsError(f"POINTSMAN_MODELS: {error}") from error
     hourly = Price(hour_usd=settings.machine_hour_usd)
     priced = {
         m.name: m.model_copy(update={"price": hourly}) if m.price is None and m.engine == "llamacpp" else m
         for m in chosen
     }
-    return Catalog(priced, {alias: name for alias, name in chosen.aliases.items() if name == "auto" or name in priced})
+    return Catalog(priced, {alias: name for alias, name in chosen.aliases.items() if name == AUTO or name in priced})
 
 
 def model_store(settings: Settings) -> ModelStore:
@@ -131,5 +139,5 @@ async def _routing_error(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         shaped = MethodNotAllowed(f"{request.method} is not possible on {path}")
     else:
-        shaped = NotFound(f"there is nothing at {path}; the API is under /v1, its description at /docs")
+        shaped = NotFound(f"there is nothing at {path}; the API is under /v1, its description at /openapi.json")
     return error_response(shaped, error.headers)

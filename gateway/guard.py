@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 CHARGED_PATHS = frozenset({"/v1/chat/completions"})
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})  # probes carry no key and learn no secret
-LOOPBACK_PATHS = frozenset({"/metrics"})  # a scraper on this machine needs no key
+LOOPBACK_PATHS = frozenset({"/metrics", "/openapi.json"})  # whoever looks from this machine needs no key
 ID_BYTES = 12
 STATE = "pointsman"
 

@@ -11,9 +11,9 @@ from gateway.keys import Keys
 from gateway.ledger.store import Ledger
 from gateway.limits import Limited
 from gateway.meter import Meter
-from gateway.schema import AUTO, ChatRequest
+from gateway.schema import ChatRequest
 from gateway.settings import Settings
-from models.catalog import Catalog
+from models.catalog import AUTO, Catalog
 from models.engine import EngineState
 from prompts.message import template_key
 from router.decision import Basis, Decision, Knowledge, Question, Strategy

@@ -8,10 +8,9 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gateway.errors import InvalidRequest, ModelNotFound
-from models.catalog import Catalog
+from models.catalog import AUTO, Catalog
 from prompts.message import Message
 
-AUTO = "auto"
 CHOICES_LIMIT = 8  # `n` multiplies the work of one request
 STOP_LIMIT = 4  # OpenAI's own limit
 TOP_LOGPROBS_LIMIT = 20  # OpenAI's own limit

@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     catalog: Path = Field(BUILTIN_CATALOG, description="the catalogue of models (YAML)")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         ("qwen2.5-coder-0.5b-instruct-q4_k_m", "qwen2.5-coder-1.5b-instruct-q4_k_m"),
+        min_length=1,
         description="names of the catalogue's models to serve, with commas; `all` for every one",
     )
     database_url: str | None = Field(None, description="the ledger's database; a SQLite file in data_dir when unset")

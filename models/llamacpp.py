@@ -140,7 +140,7 @@ class LlamaCppEngine:
         cause = "could not load the model" if status == LOAD_FAILED_STATUS else f"ended with status {status}"
         remedy = f"check the file with: pointsman models verify {self._model.name}"
         if self._model.memory_limit_bytes:
-            remedy += f"; or memory_limit_bytes={self._model.memory_limit_bytes} is too small for it"
+            remedy += f"; or raise its memory_limit_bytes, now {self._model.memory_limit_bytes}"
         raise _LoadFailed(f"llama.cpp {cause}: see {self._log_path}; {remedy}")
 
     def process_settings(self, api_key: str) -> dict[str, object]:

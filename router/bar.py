@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil, floor
 
 from router.bounds import lower_bound, upper_bound
 
@@ -97,7 +98,8 @@ def difference_bounds(tally: Tally, confidence: float) -> tuple[float, float]:
 
 
 def _shown(counts: str, quantity: str, lower: float, upper: float, bar: float, number: str) -> Shown:
-    low, high, at = number.format(lower), number.format(upper), number.format(bar)
+    # Rounded outwards: what is said is never more than what was shown.
+    low, high, at = number.format(floor(lower * 100) / 100), number.format(ceil(upper * 100) / 100), number.format(bar)
     if lower >= bar:
         return Shown(Verdict.HOLDS, lower, upper, f"{counts}: {quantity} at least {low}, bar {at}")
     if upper < bar:

@@ -58,6 +58,6 @@ def _at_least(passed: int, total: int, rate: float) -> float:
             log_choose - lgamma(count + 1) - lgamma(total - count + 1) + count * log_rate + (total - count) * log_rest
         )
         tail += term
-        if term < tail * 1e-17:  # the terms only shrink from here on
+        if term <= tail * 1e-17:  # the terms only shrink from here on; equal when both are too small for a double
             break
     return tail if upper else 1.0 - tail

@@ -43,10 +43,10 @@ def read_answers(path: Path) -> list[Answered]:
     if not path.exists():
         return []
     answers = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):  # not splitlines: an answer may hold U+2028
         try:
             answers.append(Answered(**json.loads(line)))
-        except json.JSONDecodeError:
+        except ValueError:  # not JSON, or cut within a character
             continue
     return answers
 
@@ -75,9 +75,12 @@ async def collect(
                 out.flush()
                 on_answer(answered)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(concurrency):
+                    group.create_task(work())
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from failures
 
 
 def _end_last_line(path: Path) -> None:

@@ -10,11 +10,12 @@ from prompts.message import fixed_text, varying_text
 LIMIT_CHARACTERS = 16_384  # of the varying text; keeps a decision under a millisecond however long the prompt is
 WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
-OPTION = re.compile(r"(?m)^\s*(?:\([A-Z]\)|[A-Z][.)]|-)\s")
+# [^\S\n], not \s: a space that ran over line ends would take seconds on a text of empty lines
+OPTION = re.compile(r"(?m)^[^\S\n]*(?:\([A-Z]\)|[A-Z][.)]|-)\s")
 OPERATOR = re.compile(r"[-+*/=<>^]")
 SENTENCE_END = re.compile(r"[.!?](?:\s|$)")
 CODE = re.compile(r"```|\bdef \w+\(|\breturn\b|[{};]\s*$", re.MULTILINE)
-NEGATIONS = frozenset({"not", "no", "never", "none", "without", "except", "false", "n't"})
+NEGATIONS = frozenset({"not", "no", "never", "none", "without", "except", "false"})
 CONDITIONS = frozenset(
     {"if", "then", "when", "because", "unless", "while", "first", "second", "last", "after", "before"}
 )

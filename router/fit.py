@@ -70,14 +70,19 @@ def write_difficulty(path: Path, fitted: Iterable[Fitted]) -> None:
     models = {
         f.build: {
             "name": f.model,
-            "bias": round(f.solve_model.bias, 6),
-            "weights": [round(w, 6) for w in f.solve_model.weights],
-            "means": [round(m, 6) for m in f.solve_model.means],
-            "scales": [round(s, 6) for s in f.solve_model.scales],
+            "bias": _rounded(f.solve_model.bias),
+            "weights": list(map(_rounded, f.solve_model.weights)),
+            "means": list(map(_rounded, f.solve_model.means)),
+            "scales": list(map(_rounded, f.solve_model.scales)),
         }
         for f in fitted
     }
     path.write_text(json.dumps({"features": list(FEATURES), "models": models}, indent=1) + "\n", encoding="utf-8")
+
+
+def _rounded(number: float) -> float:
+    """To six significant digits, not decimals: a scale may be small, and one of 0 could not be divided by."""
+    return float(f"{number:.6g}")
 
 
 def _solve_model(fit_rows: list[Outcome], features: Mapping[str, tuple[float, ...]]) -> SolveModel:

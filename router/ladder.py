@@ -7,6 +7,7 @@ see docs/evidence.md for where its parts come from.
 import gzip
 import hashlib
 import json
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,9 +47,15 @@ def split_of(prompt_id: str) -> Split:
 
 
 def read_ladder(path: Path) -> list[LadderPrompt]:
-    """Every prompt of the file, in its order. Raises OSError, KeyError or ValueError when it is not a ladder file."""
+    """Every prompt of the file, in its order. Raises OSError, or ValueError naming the line that is wrong."""
+    prompts: list[LadderPrompt] = []
     with gzip.open(path, "rt", encoding="utf-8") as lines:
-        return [_prompt(json.loads(line)) for line in lines]
+        try:
+            for line in lines:
+                prompts.append(_prompt(json.loads(line)))
+        except (EOFError, zlib.error, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}, line {len(prompts) + 1}: not a ladder prompt: {error!r}") from error
+    return prompts
 
 
 def sample(prompts: Iterable[LadderPrompt], per_task: int) -> list[LadderPrompt]:
@@ -63,6 +70,8 @@ def sample(prompts: Iterable[LadderPrompt], per_task: int) -> list[LadderPrompt]
 def _prompt(row: dict[str, str]) -> LadderPrompt:
     """As an application would send it: the instruction, the same for the whole task, as the system message."""
     instruction, _, question = row["prompt"].partition("\n")
+    if not question:
+        raise ValueError("there is no question after the first line, which is the instruction")
     name = row["task"].removeprefix("bbh_").replace("_", " ")
     messages: tuple[Message, ...] = (
         {"role": "system", "content": f"Task: {name}.\n{instruction}"},

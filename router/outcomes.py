@@ -10,7 +10,7 @@ from router.features import FEATURES
 DATA = Path(__file__).with_name("data")
 BUILTIN_OUTCOMES = DATA / "outcomes.csv"
 BUILTIN_FEATURES = DATA / "features.csv"
-FEATURE_DECIMALS = 5
+FEATURE_DIGITS = 5  # significant
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +51,11 @@ def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:
 
 def read_outcomes(path: Path = BUILTIN_OUTCOMES) -> Iterator[Outcome]:
     """Raises OSError, or ValueError naming the line that is wrong."""
-    with path.open(newline="", encoding="utf-8") as source:
-        for line, row in enumerate(csv.DictReader(source), start=2):
-            try:
-                yield Outcome(**{column: _parse(column, row[column]) for column in COLUMNS})  # type: ignore[arg-type]  # by column
-            except (KeyError, ValueError) as error:
-                raise ValueError(f"{path}, line {line}: {error}") from error
+    for line, row in _rows(path, COLUMNS):
+        try:
+            yield Outcome(**{column: _parse(column, row[column]) for column in COLUMNS})  # type: ignore[arg-type]  # by column
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from error
 
 
 def write_features(path: Path, rows: Mapping[str, tuple[float, ...]]) -> None:
@@ -65,21 +64,32 @@ def write_features(path: Path, rows: Mapping[str, tuple[float, ...]]) -> None:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["prompt_id", *FEATURES])
         for prompt_id in sorted(rows):
-            writer.writerow([prompt_id, *(f"{value:.{FEATURE_DECIMALS}g}" for value in rows[prompt_id])])
+            writer.writerow([prompt_id, *(f"{value:.{FEATURE_DIGITS}g}" for value in rows[prompt_id])])
 
 
 def read_features(path: Path = BUILTIN_FEATURES) -> dict[str, tuple[float, ...]]:
     """Raises OSError, or ValueError when the table was made for other features than this code computes."""
+    rows = _rows(path, ("prompt_id", *FEATURES))
+    return {row["prompt_id"]: tuple(float(row[name]) for name in FEATURES) for _, row in rows}
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row by column, with the number of its line."""
     with path.open(newline="", encoding="utf-8") as source:
         reader = csv.reader(source)
-        if next(reader)[1:] != list(FEATURES):
-            raise ValueError(f"{path} holds other features; make it anew with: pointsman ladder publish")
-        return {row[0]: tuple(map(float, row[1:])) for row in reader}
+        if next(reader, []) != list(columns):
+            raise ValueError(f"{path} was made for other columns; make it anew with: pointsman ladder publish")
+        for row in reader:
+            if len(row) != len(columns):
+                raise ValueError(f"{path}, line {reader.line_num}: {len(row)} columns instead of {len(columns)}")
+            yield reader.line_num, dict(zip(columns, row, strict=True))
 
 
 def _parse(column: str, text: str) -> object:
     if column == "correct":
-        return bool(int(text))
+        if text not in ("0", "1"):
+            raise ValueError(f"correct is 0 or 1, not {text!r}")
+        return text == "1"
     if column in COUNTS:
         return int(text)
     if column in FRACTIONS:

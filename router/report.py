@@ -33,7 +33,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class TaskRow:
-    """What `auto` did with one task: `chosen` counts calls by model, `bases` by what they rest on."""
+    """What `auto` did with one task: `bases` counts its decisions by what they rest on."""
 
     task: str
     prompts: int
@@ -65,8 +65,14 @@ def report(
     strategy: Strategy,
     knowledge: Knowledge,
 ) -> Report:
-    """Compare *strategy* with its ends on the TEST prompts that every model of *knowledge* has answered."""
+    """Compare *strategy* with its ends on the TEST prompts that every model of *knowledge* has answered.
+
+    Raises ValueError when there are none, or when a model has no price or speed.
+    """
     tried = _tried(outcomes, features, knowledge)
+    if not tried:
+        names = ", ".join(model.name for model in knowledge.models)
+        raise ValueError(f"no test prompt was answered by all of {names}; collect more with: pointsman ladder collect")
     small, large = knowledge.models[0], knowledge.safe
     decisions = [strategy.decide(t.question, knowledge) for t in tried]
     auto = [decision.model for decision in decisions]
@@ -129,8 +135,12 @@ def _row(name: str, tried: Sequence[_Tried], chosen: Sequence[str], knowledge: K
 
 
 def _random(small: Row, large: Row, like: Row) -> Row:
-    """What a coin would reach that costs as much as *like* on average: a point on the line between the ends."""
-    share = float((like.cost_usd - small.cost_usd) / (large.cost_usd - small.cost_usd))
+    """What a coin would reach that costs as much as *like* on average: a point on the line between the ends.
+
+    Where the ends cost the same, it is the coin that calls the large one as often.
+    """
+    spread_usd = large.cost_usd - small.cost_usd
+    share = float((like.cost_usd - small.cost_usd) / spread_usd) if spread_usd else like.large_share
 
     def between(value: Callable[[Row], float]) -> float:
         return value(small) + share * (value(large) - value(small))
@@ -158,6 +168,7 @@ def _cost_usd(model: Model, outcome: Outcome) -> Decimal:
 
 
 def _seconds(model: Model, outcome: Outcome) -> float:
-    assert model.speed is not None
+    if model.speed is None:
+        raise ValueError(f"{model.name} has no speed to turn tokens into seconds; see the catalogue")
     prompt_seconds = outcome.prompt_tokens / model.speed.prompt_tokens_per_second
     return prompt_seconds + outcome.completion_tokens / model.speed.completion_tokens_per_second

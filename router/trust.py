@@ -49,7 +49,7 @@ def lowest_threshold(scored: Iterable[tuple[float, Tally]], bar: Bar) -> Thresho
 
     Fixed-sequence testing (Angelopoulos et al., "Learn then Test", arXiv 2110.01052, section 3): candidates are tried
     from the strictest down and the first that fails ends the search, so that many looks cost no confidence. Candidates
-    too small to hold the bar whatever their outcomes are skipped: that depends on their size alone.
+    too small to hold the bar even where all is right and nothing is lost are skipped: that depends on their size alone.
     """
     best_first = sorted(scored, key=lambda pair: pair[0], reverse=True)
     best = None

@@ -1,4 +1,4 @@
-"""A whole gateway in the test's own event loop: real uvicorn, real sockets, real SQLite; only the engines are scripted."""
+"""A whole gateway in the test's event loop: real uvicorn, real sockets, real SQLite; only the engines are scripted."""
 
 import asyncio
 import socket
@@ -47,6 +47,9 @@ def say(*texts: str) -> Playing:
     return lambda call: [Say(text) for text in texts]
 
 
+SMALL, LARGE = say("small ", "answer"), say("large ", "answer")
+
+
 @dataclass(frozen=True, slots=True)
 class Rig:
     """`client` is the official SDK with retries off and a valid key, `http` a plain client with the same key."""
@@ -60,9 +63,9 @@ class Rig:
     server: uvicorn.Server
 
     async def charges(self, count: int) -> list[dict[str, Any]]:
-        """The ledger's rows, oldest first, once there are *count*; fails when there are fewer after a while, or more."""
+        """The ledger's rows, oldest first, once there are *count*; fails when there are fewer after a while or more."""
         async with asyncio.timeout(SETTLE_TIMEOUT_SECONDS):
-            while len(rows := await anyio.to_thread.run_sync(self._rows)) < count:
+            while len(rows := await anyio.to_thread.run_sync(self._rows)) < count:  # noqa: ASYNC110  # a database
                 await asyncio.sleep(0.01)
         assert len(rows) == count, rows
         return rows
@@ -84,8 +87,8 @@ class Rig:
 async def running_rig(
     folder: Path,
     *,
-    small: Playing = say("small ", "answer"),
-    large: Playing = say("large ", "answer"),
+    small: Playing = SMALL,
+    large: Playing = LARGE,
     catalog: str = CATALOG,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
     **settings: Any,

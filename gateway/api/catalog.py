@@ -6,8 +6,7 @@ from fastapi import APIRouter, Request
 
 from gateway.errors import ModelNotFound
 from gateway.guard import held_of
-from gateway.schema import AUTO
-from models.catalog import Catalog
+from models.catalog import AUTO, Catalog
 
 routes = APIRouter(tags=["models"])
 

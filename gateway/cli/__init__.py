@@ -3,6 +3,7 @@
 import sys
 
 import typer
+from rich.markup import escape
 
 from gateway.cli import keys, ladder, models
 from gateway.cli.check import check
@@ -52,7 +53,7 @@ def main() -> None:
     try:
         app()
     except OPERATOR_ERRORS as error:
-        problems.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        problems.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

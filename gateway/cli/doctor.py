@@ -97,7 +97,7 @@ def _engine_wheel() -> Finding:
     local = [m.name for m in served_catalog(load_settings()) if m.engine == "llamacpp"]
     if not local or find_spec("xllamacpp"):
         return Finding("llama.cpp", "installed" if local else "not needed: no served model runs on it")
-    return Finding("llama.cpp", "not installed", "pip install 'pointsman[llamacpp]'")
+    return Finding("llama.cpp", "not installed", ".venv/bin/pip install -e '.[llamacpp]'")
 
 
 def _gpu() -> Finding:
@@ -114,6 +114,6 @@ def _extras() -> list[Finding]:
             here = find_spec(module) is not None
         except ModuleNotFoundError:  # the parent package is missing
             here = False
-        remedy = "" if here else f"pip install 'pointsman[{extra}]'"
+        remedy = "" if here else f".venv/bin/pip install -e '.[{extra}]'"
         findings.append(Finding(f"extra {extra}", purpose, remedy, needed=False))
     return findings

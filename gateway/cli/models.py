@@ -22,15 +22,13 @@ def list_models() -> None:
     settings = load_settings()
     store = model_store(settings)
     served = served_catalog(settings).models
-    shown = table("model", "tier.", "engine", "context.", "MB.", "here", "served", "licence", "build")
+    shown = table("model", "tier.", "context.", "MB.", "here", "served", "licence")
     for model in load_catalog(settings.catalog):
         size = f"{model.file.size_bytes / MEGABYTE:,.0f}" if model.file else ""
         here = "" if model.file is None else "yes" if store.has(model.file) else "no"
         is_served = "yes" if model.name in served else "no"
         context = f"{model.context_tokens:,}"
-        shown.add_row(
-            model.name, str(model.tier), model.engine, context, size, here, is_served, model.licence, model.build
-        )
+        shown.add_row(model.name, str(model.tier), context, size, here, is_served, model.licence)
     console.print(shown)
 
 

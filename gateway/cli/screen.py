@@ -11,8 +11,11 @@ problems = Console(stderr=True)
 def table(*columns: str, title: str | None = None) -> Table:
     """Columns whose name ends in a dot are numbers, set to the right; the dot is not shown."""
     made = Table(title=title, box=None, title_justify="left", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in columns:
-        made.add_column(column.removesuffix("."), justify="right" if column.endswith(".") else "left", overflow="fold")
+    for place, column in enumerate(columns):
+        is_number = column.endswith(".")
+        made.add_column(
+            column.removesuffix("."), justify="right" if is_number else "left", overflow="fold", no_wrap=place == 0
+        )
     return made
 
 

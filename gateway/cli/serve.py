@@ -1,19 +1,23 @@
 """pointsman serve: fetch what is missing, start everything, say how to call it, and end everything it started."""
 
 import asyncio
+import contextlib
 import errno
 import logging
+import signal
 import socket
 import sys
 
+import anyio.to_thread
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from rich.markup import escape
 
 from gateway.app import create_app, model_store, served_catalog
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, problems
-from gateway.keys import Keys, read_pepper
+from gateway.keys import Keys
 from gateway.ledger.database import open_database
 from gateway.runtime import Runtime
 from gateway.settings import Settings, load_settings
@@ -33,6 +37,7 @@ def serve() -> None:
 
     The first start fetches the models and shows an API key, once.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is an operator's Ctrl-C
     settings = load_settings()
     catalog = served_catalog(settings)
     _set_up_logs(settings)
@@ -41,7 +46,7 @@ def serve() -> None:
     for model in catalog:
         if model.file is not None:
             fetch(store, model, model.file)
-    key = _first_key(settings)
+    open_database(settings.database).dispose()  # one that cannot be used is refused before anything is started
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -53,16 +58,18 @@ def serve() -> None:
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     server = uvicorn.Server(config)
-    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-        runner.run(_serve(server, listener, app, settings, catalog, key))
-    if not server.started:
-        raise SystemExit(1)
+    # uvicorn ends everything on a signal, then raises it again: whoever was told to stop, and did, has not failed.
+    with contextlib.suppress(KeyboardInterrupt):
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(_serve(server, listener, app, settings, catalog))
+        if not server.started:
+            raise SystemExit(1)
 
 
 async def _serve(
-    server: uvicorn.Server, listener: socket.socket, app: FastAPI, settings: Settings, catalog: Catalog, key: str | None
+    server: uvicorn.Server, listener: socket.socket, app: FastAPI, settings: Settings, catalog: Catalog
 ) -> None:
-    greeting = asyncio.create_task(_greet_when_ready(server, app, settings, catalog, key))
+    greeting = asyncio.create_task(_greet_when_ready(server, app, settings, catalog))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -87,25 +94,20 @@ def _listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def _first_key(settings: Settings) -> str | None:
-    """A key for the first start, to be shown once; None when there are keys already."""
-    database = open_database(settings.database)
-    try:
-        keys = Keys(database, read_pepper(settings.data_dir))
-        return keys.create(FIRST_KEY_NAME)[0] if not keys.list() else None
-    finally:
-        database.dispose()
+def _first_key(keys: Keys) -> str | None:
+    """A key for the first start; None when there are keys already. Call it only when it will be shown."""
+    return keys.create(FIRST_KEY_NAME)[0] if not keys.list() else None
 
 
-async def _greet_when_ready(
-    server: uvicorn.Server, app: FastAPI, settings: Settings, catalog: Catalog, key: str | None
-) -> None:
+async def _greet_when_ready(server: uvicorn.Server, app: FastAPI, settings: Settings, catalog: Catalog) -> None:
     while not (server.started and _settled(app)):  # noqa: ASYNC110  # neither uvicorn nor engines offer an event
         await asyncio.sleep(READY_POLL_SECONDS)
     runtime: Runtime = app.state.runtime
     for name, engine in runtime.engines.items():
         if engine.health().state is EngineState.FAILED:
-            problems.print(f"[bold red]{name} cannot be called:[/] {engine.health().detail}", soft_wrap=True)
+            detail = escape(engine.health().detail)
+            problems.print(f"[bold red]{name} cannot be called:[/] {detail}", highlight=False, soft_wrap=True)
+    key = None if settings.open_loopback else await anyio.to_thread.run_sync(_first_key, runtime.keys)
     console.print(greeting(settings, catalog, key), highlight=False, soft_wrap=True, markup=True)
 
 
@@ -117,7 +119,8 @@ def _settled(app: FastAPI) -> bool:
 
 def greeting(settings: Settings, catalog: Catalog, key: str | None) -> str:
     """What a new user needs to make the first call."""
-    base = f"http://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"http://{host}:{settings.port}"
     names = [model.name for model in catalog]
     listed = "\n".join(f"    {name}{'   (safe tier)' if name == catalog.safe.name else ''}" for name in names)
     if settings.open_loopback:
@@ -142,7 +145,7 @@ client = OpenAI(base_url="{base}/v1", api_key="{shown}")
 print(client.chat.completions.create(model="auto", messages=[{{"role": "user", "content": "Hello"}}]))
 
 Which model and why: the x-pointsman-* headers of each answer, or POST {base}/v1/decision
-Metrics: {base}/metrics   Health: {base}/readyz   API: {base}/docs
+Metrics: {base}/metrics   Health: {base}/readyz   API: {base}/openapi.json
 Ledger: {settings.database.split("@")[-1]}   Engine logs: {settings.data_dir / "logs"}   Ctrl-C ends everything.
 """
 
