@@ -25,6 +25,7 @@ FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 30.0
 HEALTHY_AFTER_SECONDS = 60.0  # a process that lived this long starts its back-off anew
 STOP_TIMEOUT_SECONDS = 5.0
+LOAD_TIMEOUT_SECONDS = 600.0  # a large file from a slow disk; 1.1 GB take three seconds from a warm one
 PROMPT_CACHE_MIB = 512
 LOAD_FAILED_STATUS = 3  # models.llamacpp_process: the file or the memory is at fault, trying again soon is pointless
 
@@ -92,12 +93,16 @@ class LlamaCppEngine:
     async def _run_once(self, restarts: int) -> str | None:
         """Start the process and wait for its end. Returns why it cannot work, None when it may simply be restarted."""
         try:
-            address, api_key = await self._launch()
+            called = await self._launch()
         except _LoadFailed as error:
             await self._end_process()
             return str(error)
         except OSError as error:  # no process can be had, or its log cannot be written
             return f"llama.cpp cannot be started: {error}"
+        if called is None:
+            self._process = None
+            return None
+        address, api_key = called
         self._upstream = OpenAIUpstream(
             self._session,
             base_url=f"{address}/v1",
@@ -112,14 +117,18 @@ class LlamaCppEngine:
         self._process = self._upstream = None
         return None
 
-    async def _launch(self) -> tuple[str, str]:
-        """Returns the address and the key of a server that can be called. Raises _LoadFailed."""
+    async def _launch(self) -> tuple[str, str] | None:
+        """Returns the address and the key of a server that can be called; None when a signal ended it while it loaded.
+
+        Raises _LoadFailed, OSError.
+        """
         if not self._path.is_file():
             raise _LoadFailed(f"{self._path} is missing; fetch it with: pointsman models pull {self._model.name}")
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         with self._log_path.open("ab") as log_file:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # a folder called models where the gateway was started is not ours
                 "-m",
                 "models.llamacpp_process",
                 stdin=asyncio.subprocess.PIPE,
@@ -132,11 +141,16 @@ class LlamaCppEngine:
         assert self._process.stdout is not None
         api_key = secrets.token_urlsafe(32)  # loopback is open to every user of the machine
         self._process.stdin.write(json.dumps(self.process_settings(api_key)).encode() + b"\n")
-        answer = await self._process.stdout.readline()
+        try:
+            answer = await asyncio.wait_for(self._process.stdout.readline(), LOAD_TIMEOUT_SECONDS)
+        except TimeoutError:
+            raise _LoadFailed(f"llama.cpp was not ready in {LOAD_TIMEOUT_SECONDS:g} s: see {self._log_path}") from None
         reply = json.loads(answer) if answer.endswith(b"\n") else {}
         if "address" in reply:
             return reply["address"], api_key
         status = await self._process.wait()
+        if status < 0:
+            return None
         cause = "could not load the model" if status == LOAD_FAILED_STATUS else f"ended with status {status}"
         remedy = f"check the file with: pointsman models verify {self._model.name}"
         if self._model.memory_limit_bytes:

@@ -239,3 +239,23 @@ def _kill(engine: LlamaCppEngine) -> int:
     assert process_id is not None
     os.kill(process_id, signal.SIGKILL)
     return process_id
+
+
+async def test_killed_while_it_loads_it_is_started_again(weights: Path, log: Path) -> None:
+    async with running(weights, log) as engine:
+        async with asyncio.timeout(STATE_TIMEOUT_SECONDS):
+            while engine.process_id is None:  # noqa: ASYNC110  # an engine offers no event
+                await asyncio.sleep(0.001)
+        os.kill(engine.process_id, signal.SIGKILL)
+        await until_state(engine, EngineState.RESTARTING)
+        health = await until_state(engine, EngineState.READY, EngineState.FAILED)
+
+    assert (health.state, health.restarts) == (EngineState.READY, 1)
+
+
+async def test_a_load_that_hangs_is_ended(weights: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llamacpp, "LOAD_TIMEOUT_SECONDS", 0.001)
+    async with running(weights, log) as engine:
+        health = await until_state(engine, EngineState.FAILED)
+        assert "not ready in 0.001 s" in health.detail
+        assert engine.process_id is None
