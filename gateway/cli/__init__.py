@@ -8,7 +8,7 @@ from rich.markup import escape
 from gateway.cli import keys, ladder, models
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
-from gateway.cli.ladder import EngineFailed
+from gateway.cli.ladder import LadderFailed
 from gateway.cli.route import route
 from gateway.cli.screen import problems
 from gateway.cli.serve import PortInUse, serve
@@ -42,7 +42,7 @@ OPERATOR_ERRORS = (
     StoreError,
     DatabaseError,
     KeyNotFound,
-    EngineFailed,
+    LadderFailed,
     PortInUse,
     GatewayError,
 )

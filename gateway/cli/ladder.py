@@ -1,6 +1,8 @@
 """pointsman ladder: measure the served models on gradeable prompts, learn from it, and show what routing is worth."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -42,11 +44,21 @@ READY_TIMEOUT_SECONDS = 120
 POLL_SECONDS = 0.1
 
 
-class EngineFailed(Exception):
-    """An engine cannot be started; the message says why."""
+class LadderFailed(Exception):
+    """A file or an engine cannot be used; the message says which and why."""
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What reading tables and prompts raises, as one message."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise LadderFailed(str(error)) from error
 
 
 @app.command("collect")
+@_told()
 def collect_answers(
     ladder: LadderFile,
     per_task: Annotated[int, typer.Option(help="prompts of each task")] = 40,
@@ -61,6 +73,7 @@ def collect_answers(
 
 
 @app.command()
+@_told()
 def publish(ladder: LadderFile) -> None:
     """Write the tables that the router learns from: outcomes, and features of the prompts; no text of either."""
     answers = read_answers(_answers_path(load_settings()))
@@ -72,6 +85,7 @@ def publish(ladder: LadderFile) -> None:
 
 
 @app.command()
+@_told()
 def fit() -> None:
     """Learn from the committed tables how hard a prompt is for each model. Needs the extra `fit`."""
     from router.difficulty import BUILTIN_DIFFICULTY
@@ -87,6 +101,7 @@ def fit() -> None:
 
 
 @app.command()
+@_told()
 def report(
     tasks: Annotated[bool, typer.Option(help="also show each task")] = True,
     strategy: Annotated[str | None, typer.Option(help="the strategy to judge; else POINTSMAN_STRATEGY")] = None,
@@ -131,6 +146,7 @@ def report(
 
 
 @app.command()
+@_told()
 def templates(ladder: LadderFile) -> None:
     """Show the templates that have outcomes, with the system message that names each."""
     settings = load_settings()
@@ -191,7 +207,7 @@ async def _until_ready(name: str, engine: Engine) -> None:
     async with asyncio.timeout(READY_TIMEOUT_SECONDS):
         while (health := engine.health()).state is not EngineState.READY:
             if health.state is EngineState.FAILED:
-                raise EngineFailed(f"{name}: {health.detail}")
+                raise LadderFailed(f"{name}: {health.detail}")
             await asyncio.sleep(POLL_SECONDS)
 
 

@@ -77,6 +77,16 @@ def test_finds_nothing_where_there_is_only_luck(fitted: dict[str, Fitted]) -> No
     assert all(0.6 < large.solve_model.chance(FEATURES_OF[p]) < 0.95 for p in FEATURES_OF)
 
 
+def test_an_unseen_task_is_ranked_by_what_the_others_teach() -> None:
+    """Here that is the opposite of the truth: long sums fail, and so do short words."""
+    luck = random.Random(3)
+    short = _answered(SMALL, lambda value: luck.gauss(value, 1) < 3)
+    opposite = [replace(o, correct=not o.correct) if o.task == "words" else o for o in short]
+    (small,) = fit(opposite, FEATURES_OF)
+
+    assert small.unseen_task_auc < 0.2
+
+
 def test_a_feature_that_never_varies_says_nothing(fitted: dict[str, Fitted]) -> None:
     for one in fitted.values():
         assert one.solve_model.weights[CONSTANT] == 0
