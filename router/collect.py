@@ -12,29 +12,15 @@ from models.engine import Call, Engine
 from prompts.grade import grader
 from prompts.message import template_key
 from router.ladder import LadderPrompt
+from router.outcomes import Outcome
 
 ANSWER_LIMIT_TOKENS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """One prompt answered by one model build. Log-probabilities are natural, over the answer's tokens; None if empty.
+class Answered(Outcome):
+    """One prompt answered by one model build, with the answer's text."""
 
-    `mean_margin` is the mean gap between the best and the second-best token.
-    """
-
-    prompt_id: str
-    task: str
-    template: str
-    model: str
-    build: str
-    correct: bool
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-    mean_logprob: float | None
-    min_logprob: float | None
-    mean_margin: float | None
     text: str
 
 
