@@ -125,6 +125,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
             finally:
                 for engine in engines.values():
                     await engine.stop()
+                await app.state.runtime.meter.close()
                 await anyio.to_thread.run_sync(ledger.close)
                 database.dispose()
 

@@ -177,6 +177,8 @@ def _bearer(headers: Headers) -> str | None:
 
 def _is_loopback(client: Any) -> bool:
     try:
-        return client is not None and ip_address(client[0]).is_loopback
+        address = ip_address(client[0]) if client is not None else None
     except ValueError:
         return False
+    mapped = getattr(address, "ipv4_mapped", None)  # what a socket open to IPv6 and IPv4 reports
+    return address is not None and (mapped or address).is_loopback

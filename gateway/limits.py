@@ -47,7 +47,10 @@ class Limited:
             raise EngineBusy("too many requests wait for this model", retry_after_seconds=RETRY_AFTER_SECONDS)
         self._waiting += 1
         try:
-            await asyncio.wait_for(self._slots.acquire(), QUEUE_TIMEOUT_SECONDS)
+            # Not wait_for: it acquires in a task of its own, so that a burst overtakes the check above, and in Python
+            # 3.11 it loses a cancellation that comes together with the slot.
+            async with asyncio.timeout(QUEUE_TIMEOUT_SECONDS):
+                await self._slots.acquire()
         except TimeoutError:
             raise EngineBusy(
                 f"no place was free within {QUEUE_TIMEOUT_SECONDS:g} s", retry_after_seconds=RETRY_AFTER_SECONDS

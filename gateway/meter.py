@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -20,6 +21,7 @@ DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 NO_MODEL = "none"  # label of requests that ended before a model was chosen
 REASON_LIMIT_CHARACTERS = 1000
 LEDGER_PATIENCE_SECONDS = 2.0  # the charge stays queued and is tried until written
+CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which takes up to a second, and closes its tab
 
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter doubles a scrape
@@ -42,7 +44,7 @@ class Metrics:
         self.decisions = counter("decisions_total", "Decisions, by model and by what they rest on.", "model", "basis")
         self.tokens = counter("tokens_total", "Tokens as the engines counted them.", "model", "type")
         self.cost = counter("cost_usd_total", "Cost of all requests, US dollars.", "model")
-        self.savings = counter("savings_usd_total", "Estimated saving against the safe tier, US dollars.", "model")
+        self.safe_cost = counter("safe_cost_usd_total", "What the safe tier would have cost (estimate), USD.", "model")
         self.unpriced = counter("unpriced_requests_total", "Requests whose cost is not known.", "model")
         self.uncounted = counter("uncounted_requests_total", "Answers whose engine never gave token counts.", "model")
         self.first_chunk = histogram("first_chunk_seconds", "From request to first chunk.", SECONDS, "model")
@@ -65,12 +67,27 @@ class Meter:
         self.ledger = ledger
         self.metrics = metrics
         self._safe = safe
+        self._tabs: dict[str, Tab] = {}  # the open ones, by request id
+        self._none_open = asyncio.Event()
 
     def open(self, request_id: str) -> "Tab":
         self.metrics.in_flight.inc()
-        return Tab(request_id, self._settle)
+        tab = self._tabs[request_id] = Tab(request_id, self._settle)
+        return tab
+
+    async def close(self) -> None:
+        """At shutdown, before the ledger closes: wait for cancelled requests, then close what they left open."""
+        if self._tabs:
+            self._none_open.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._none_open.wait(), CLOSE_PATIENCE_SECONDS)
+        for tab in tuple(self._tabs.values()):
+            tab.close(Outcome.FAILED, None)
 
     def _settle(self, charge: Charge, model: Model | None) -> asyncio.Future[None]:
+        self._tabs.pop(charge.id, None)
+        if not self._tabs:
+            self._none_open.set()
         priced = _priced(charge, model, self._safe)
         self._count(priced)
         return self.ledger.record(priced)
@@ -96,8 +113,8 @@ class Meter:
             metrics.unpriced.labels(label).inc()
             return
         metrics.cost.labels(label).inc(float(charge.cost_usd))
-        if charge.safe_cost_usd is not None and charge.safe_cost_usd > charge.cost_usd:
-            metrics.savings.labels(label).inc(float(charge.safe_cost_usd - charge.cost_usd))
+        if charge.safe_cost_usd is not None:  # savings are the difference: it may be negative, so no counter
+            metrics.safe_cost.labels(label).inc(float(charge.safe_cost_usd))
 
 
 class Tab:

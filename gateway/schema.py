@@ -49,7 +49,7 @@ class _Wire(BaseModel):
     n: int | None = Field(default=None, ge=1, le=CHOICES_LIMIT)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=TOP_LOGPROBS_LIMIT)
-    stop: str | list[str] | None = None
+    stop: Any = None
     seed: int | None = None
     tools: list[dict[str, Any]] | None = None
     response_format: dict[str, Any] | None = None
@@ -66,9 +66,10 @@ class _Wire(BaseModel):
 
     @field_validator("stop")
     @classmethod
-    def _stops(cls, stop: str | list[str] | None) -> str | list[str] | None:
-        if isinstance(stop, list) and len(stop) > STOP_LIMIT:
-            raise ValueError(f"at most {STOP_LIMIT} stop sequences")
+    def _stops(cls, stop: Any) -> Any:
+        texts = [stop] if isinstance(stop, str) else [] if stop is None else stop
+        if not (isinstance(texts, list) and len(texts) <= STOP_LIMIT and all(isinstance(t, str) for t in texts)):
+            raise ValueError(f"must be a string, or a list of at most {STOP_LIMIT} strings")
         return stop
 
 
@@ -92,7 +93,7 @@ def parse_chat(raw: bytes, catalog: Catalog) -> ChatRequest:
     except ValidationError as error:
         first = error.errors()[0]
         param = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{param}: {first['msg']}", param=param) from error
+        raise InvalidRequest(f"{param}: {first['msg'].removeprefix('Value error, ')}", param=param) from error
     forbidden = sorted(FORBIDDEN.intersection(body))
     if forbidden:
         raise InvalidRequest(f"the field {forbidden[0]!r} may not be set by a client", param=forbidden[0])

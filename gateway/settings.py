@@ -21,7 +21,8 @@ class SettingsError(ValueError):
 class Settings(BaseSettings):
     """The field's description is its line in the README; a test compares them."""
 
-    model_config = SettingsConfigDict(env_prefix="POINTSMAN_", frozen=True, extra="ignore")
+    # An empty variable is an unset one: as a host it would mean every address, as a folder the current one.
+    model_config = SettingsConfigDict(env_prefix="POINTSMAN_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8080, ge=1, le=65535, description="port to listen on")

@@ -28,7 +28,7 @@ def open_database(url: str) -> Engine:
         if sqlite:
             event.listen(engine, "connect", _set_up_sqlite)
         migrate(engine)
-    except (SQLAlchemyError, CommandError, OSError, ImportError) as error:
+    except (SQLAlchemyError, CommandError, OSError, ImportError, ValueError) as error:  # ValueError: a port of letters
         shown = str(error).splitlines()[0]
         raise DatabaseError(
             f"the database {url.split('@')[-1]} cannot be used: {shown}; check POINTSMAN_DATABASE_URL and the disk, "

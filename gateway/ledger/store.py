@@ -37,6 +37,7 @@ class Ledger:
     def __init__(self, database: Engine) -> None:
         self._database = database
         self._waiting: queue.Queue[Any] = queue.Queue()
+        self._in_hand = 0  # taken from the queue and not written yet
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_until_stopped, name="ledger", daemon=True)
         self._thread.start()
@@ -44,7 +45,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """Charges not yet written."""
-        return self._waiting.qsize()
+        return self._waiting.qsize() + self._in_hand
 
     def has_room(self) -> bool:
         """False when so much waits to be written that no further request may be taken."""
@@ -77,16 +78,16 @@ class Ledger:
             entries = [entry for entry in batch if entry is not _STOP]
             stopped = len(entries) < len(batch)
             if entries:
+                self._in_hand = len(entries)
                 self._write(entries)
+                self._in_hand = 0
 
     def _write(self, entries: Sequence[_Entry]) -> None:
         while not self._closing.is_set():
             try:
                 self._insert([_row(entry.charge) for entry in entries])
             except SQLAlchemyError as error:
-                log.error(
-                    "ledger cannot be written", error=str(error).splitlines()[0], waiting=self.waiting + len(entries)
-                )
+                log.error("ledger cannot be written", error=str(error).splitlines()[0], waiting=self.waiting)
                 self._closing.wait(RETRY_SECONDS)
                 continue
             for entry in entries:

@@ -1,0 +1,205 @@
+"""Tabs, charges and metrics: what one request costs, counted once, under bounded labels."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import select
+
+from gateway import meter as meter_module
+from gateway.ledger.charge import Charge, Outcome
+from gateway.ledger.database import open_database
+from gateway.ledger.store import Ledger
+from gateway.ledger.tables import charges
+from gateway.meter import NO_MODEL, Meter, Metrics, Tab
+from models.catalog import Model, Price, Speed
+from models.engine import Chunk, EngineRefused, Usage
+from models.scripted import Say
+from router.decision import Basis, Decision
+from tests.gateway.wire import CHAT, OpenRig, chat
+
+pytestmark = pytest.mark.anyio
+
+
+def model(name: str = "small", price: Price | None = None, speed: Speed | None = None) -> Model:
+    return Model(name=name, engine="scripted", tier=0, context_tokens=100, price=price, speed=speed)
+
+
+BY_TOKEN = Price(input_usd=Decimal(1), output_usd=Decimal(4), cached_input_usd=Decimal("0.25"))
+BY_HOUR = Price(hour_usd=Decimal("0.36"))  # 0.0001 dollars a second
+SAFE = model("large", Price(input_usd=Decimal(10), output_usd=Decimal(10)))
+USAGE = Usage(prompt_tokens=100, completion_tokens=10, cached_tokens=40)
+
+
+class Kept(Ledger):
+    """Keeps charges in a list, as if each were written at once."""
+
+    def __init__(self) -> None:
+        self.charges: list[Charge] = []
+
+    def record(self, charge: Charge) -> asyncio.Future[None]:
+        self.charges.append(charge)
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        written.set_result(None)
+        return written
+
+
+@pytest.fixture
+async def meter() -> AsyncIterator[Meter]:
+    yield Meter(Kept(), Metrics(CollectorRegistry()), SAFE)
+
+
+def charged(meter: Meter) -> Charge:
+    assert isinstance(meter.ledger, Kept)
+    [charge] = meter.ledger.charges
+    return charge
+
+
+def answered(tab: Tab, by: Model, usage: Usage | None, engine_seconds: float | None = None) -> Tab:
+    tab.calling(by)
+    tab.received(Chunk({}, usage, engine_seconds))
+    return tab
+
+
+async def test_only_the_first_close_counts(meter: Meter) -> None:
+    tab = answered(meter.open("req_1"), SAFE, USAGE)
+    first = tab.close(Outcome.OK, 200)
+    assert tab.close(Outcome.CUT, 500, "x") is first
+    await tab.settle(Outcome.GONE, None)
+    assert (charged(meter).outcome, charged(meter).status, charged(meter).code) == (Outcome.OK, 200, None)
+    assert meter.metrics.in_flight._value.get() == 0
+
+
+async def test_a_price_by_tokens_counts_cached_ones_at_their_own_price(meter: Meter) -> None:
+    answered(meter.open("req_1"), model(price=BY_TOKEN), USAGE).close(Outcome.OK, 200)
+    assert charged(meter).cost_usd == (60 * 1 + 40 * Decimal("0.25") + 10 * 4) / Decimal(10**6)
+    assert charged(meter).safe_cost_usd == Decimal(110 * 10) / 10**6
+
+
+async def test_a_price_by_the_hour_counts_the_engines_own_seconds(meter: Meter) -> None:
+    answered(meter.open("req_1"), model(price=BY_HOUR), USAGE, engine_seconds=2.5).close(Outcome.OK, 200)
+    assert charged(meter).cost_usd == Decimal("0.00025")
+
+
+async def test_without_the_engines_own_seconds_those_since_the_call_count(meter: Meter) -> None:
+    tab = meter.open("req_1")
+    tab.calling(model(price=BY_HOUR))
+    tab.close(Outcome.GONE, None)
+    charge = charged(meter)
+    assert charge.engine_seconds is not None
+    assert 0 < charge.engine_seconds < 1
+    assert charge.cost_usd is not None
+    assert charge.cost_usd > 0
+    assert charge.prompt_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("by", "usage", "counter"),
+    [
+        pytest.param(model(), USAGE, "unpriced_requests_total", id="no price"),
+        pytest.param(model(price=BY_TOKEN), None, "uncounted_requests_total", id="no tokens"),
+        pytest.param(model(price=BY_TOKEN), None, "unpriced_requests_total", id="no tokens, so no cost"),
+    ],
+)
+async def test_what_is_not_known_is_counted_as_such_and_never_as_zero(
+    meter: Meter, by: Model, usage: Usage | None, counter: str
+) -> None:
+    registry = CollectorRegistry()
+    meter.metrics = Metrics(registry)
+    answered(meter.open("req_1"), by, usage).close(Outcome.OK, 200)
+    assert charged(meter).cost_usd is None
+    assert registry.get_sample_value(f"pointsman_{counter}", {"model": "small"}) == 1
+
+
+async def test_a_refused_request_costs_nothing_at_any_engine(meter: Meter) -> None:
+    tab = meter.open("req_1")
+    tab.calling(model(price=BY_HOUR))
+    tab.close(Outcome.REFUSED, 400, "x")
+    assert (charged(meter).cost_usd, charged(meter).prompt_tokens) == (0, 0)
+
+
+async def test_a_model_passed_over_leaves_nothing_on_the_tab(meter: Meter) -> None:
+    tab = answered(meter.open("req_1"), model("first", price=BY_TOKEN), USAGE, engine_seconds=9.0)
+    tab.calling(SAFE)
+    tab.close(Outcome.FAILED, 503)
+    charge = charged(meter)
+    assert (charge.model, charge.attempts, charge.prompt_tokens) == ("large", 2, None)
+    assert charge.engine_seconds is not None
+    assert charge.engine_seconds < 1
+
+
+async def test_a_later_count_replaces_an_earlier_one_and_silence_replaces_nothing(meter: Meter) -> None:
+    tab = answered(meter.open("req_1"), SAFE, Usage(5, 1))
+    tab.received(Chunk({}, Usage(5, 2)))
+    tab.received(Chunk({}))
+    tab.close(Outcome.CUT, 200)
+    assert (charged(meter).prompt_tokens, charged(meter).completion_tokens) == (5, 2)
+
+
+async def test_the_safe_tier_is_not_compared_with_itself(meter: Meter) -> None:
+    """Its estimate has no warm cache; the difference would look like a saving, or a loss."""
+    answered(meter.open("req_1"), SAFE, USAGE).close(Outcome.OK, 200)
+    assert charged(meter).cost_usd == charged(meter).safe_cost_usd
+
+
+async def test_a_long_reason_is_cut_for_the_ledger(meter: Meter) -> None:
+    tab = meter.open("req_1")
+    tab.decided(Decision(("small",), Basis.SAFE, "x" * 5000, None), 0.001)
+    tab.close(Outcome.OK, 200)
+    assert len(charged(meter).reason or "") == meter_module.REASON_LIMIT_CHARACTERS
+
+
+async def test_a_ledger_that_cannot_write_delays_nobody_for_long(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter_module, "LEDGER_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(meter.ledger, "record", lambda charge: asyncio.get_running_loop().create_future())
+    async with asyncio.timeout(1):
+        await meter.open("req_1").settle(Outcome.OK, 200)
+
+
+async def test_closing_the_meter_waits_for_open_tabs_and_closes_those_that_hang(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(meter_module, "CLOSE_PATIENCE_SECONDS", 0.05)
+    database = open_database(f"sqlite:///{tmp_path / 'x.db'}")
+    meter = Meter(Ledger(database), Metrics(CollectorRegistry()), SAFE)
+    soon, never = meter.open("req_soon"), meter.open("req_never")
+    asyncio.get_running_loop().call_later(0.01, soon.close, Outcome.CUT, 200)
+    await meter.close()
+    await asyncio.to_thread(meter.ledger.close)
+    with database.connect() as connection:
+        found = dict(connection.execute(select(charges.c.id, charges.c.outcome)).all())  # type: ignore[arg-type]
+    database.dispose()
+    assert found == {"req_soon": "cut", "req_never": "failed"}
+    assert never.closed
+    await meter.close()  # with nothing open, at once
+
+
+async def test_labels_come_from_tables_and_never_from_clients(rig: OpenRig) -> None:
+    async with rig(large=lambda call: [EngineRefused("x", status=400, code="code-of-the-engine"), Say("x")]) as r:
+        for asked in ("auto", "small", "large", "gpt-4o-mini", "canary-model", "", "none"):
+            await r.http.post(CHAT, json=chat(asked))
+        await r.http.post(CHAT, content=b"{")
+        await r.http.get("/v1/models/canary-model")
+        await r.http.get("/canary-path")
+        await r.charges(8)
+        allowed = {
+            "model": {"small", "large", NO_MODEL},
+            "outcome": {outcome.value for outcome in Outcome},
+            "basis": {basis.value for basis in Basis},
+            "type": {"input", "output", "cached"},
+            "version": {r.runtime.meter.metrics.build_info._labelnames and _version()},
+        }
+        samples = [sample for family in r.runtime.registry.collect() for sample in family.samples]
+        assert {name for sample in samples for name in sample.labels} <= {*allowed, "le"}
+        for sample in samples:
+            for name, value in sample.labels.items():
+                assert name == "le" or value in allowed[name], sample
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("pointsman")

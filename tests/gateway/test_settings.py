@@ -1,0 +1,102 @@
+"""Settings: each can be given by its variable, a wrong value is refused by the variable's name, all are in the README."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.app import served_catalog
+from gateway.settings import Settings, SettingsError, load_settings
+from models.catalog import CatalogError
+
+README = Path(__file__).parents[2] / "README.md"
+
+# setting -> a right value as written, what it means, wrong values
+VALUES: dict[str, tuple[str, Any, list[str]]] = {
+    "host": ("::", "::", []),
+    "port": ("9000", 9000, ["0", "65536", "-1", "http", "80.5"]),
+    "data_dir": ("/tmp/x", Path("/tmp/x"), []),  # noqa: S108  # never made
+    "cache_dir": ("/tmp/x", Path("/tmp/x"), []),  # noqa: S108
+    "catalog": ("/x.yaml", Path("/x.yaml"), []),
+    "models": (" a, b ,", ("a", "b"), [",", " "]),
+    "database_url": ("sqlite:////x.db", "sqlite:////x.db", []),
+    "strategy": ("safe", "safe", ["best", "Safe"]),
+    "bar": ("0.9", "0.9", ["1", "0", "0.0", "safe", "safe-1", "-0.1", "90%", "nan"]),
+    "confidence": ("0.99", 0.99, ["0.5", "1", "95", "nan", "high"]),
+    "open_loopback": ("true", True, ["maybe", "2"]),
+    "body_limit_bytes": ("2048", 2048, ["1023", "8MB", "-1"]),
+    "machine_hour_usd": ("0.25", __import__("decimal").Decimal("0.25"), ["-1", "NaN", "Infinity", "$1"]),
+    "log_level": ("debug", "debug", ["loud", "DEBUG"]),
+    "shutdown_seconds": ("0", 0, ["-1", "soon"]),
+}
+WRONG = [(name, wrong) for name, (_, _, values) in VALUES.items() for wrong in values]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(variable(name), raising=False)
+
+
+def variable(name: str) -> str:
+    return f"POINTSMAN_{name.upper()}"
+
+
+def test_the_table_of_this_test_has_every_setting() -> None:
+    assert list(VALUES) == list(Settings.model_fields)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_a_setting_is_read_from_its_variable(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written, meant, _ = VALUES[name]
+    monkeypatch.setenv(variable(name), written)
+    assert getattr(load_settings(), name) == meant
+
+
+@pytest.mark.parametrize(("name", "wrong"), WRONG)
+def test_a_wrong_value_is_refused_by_the_variables_name(name: str, wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable(name), wrong)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert str(refused.value).startswith(f"{variable(name)}=")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_an_empty_variable_is_an_unset_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose files write VARIABLE= for what nobody set; an empty host would listen on every address."""
+    default = load_settings()
+    monkeypatch.setenv(variable(name), "")
+    assert load_settings() == default
+
+
+def test_a_model_that_is_not_in_the_catalogue_is_refused_by_the_variables_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POINTSMAN_MODELS", "nobody")
+    with pytest.raises(SettingsError, match=r"POINTSMAN_MODELS: no model nobody in the catalogue; it has: "):
+        served_catalog(load_settings())
+
+
+def test_a_catalogue_that_is_not_there_is_refused_by_the_variables_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POINTSMAN_CATALOG", "/nowhere.yaml")
+    with pytest.raises(CatalogError, match="POINTSMAN_CATALOG"):
+        served_catalog(load_settings())
+
+
+def test_the_database_is_a_file_among_the_data_unless_another_is_named(tmp_path: Path) -> None:
+    assert Settings(data_dir=tmp_path).database == f"sqlite:///{tmp_path}/pointsman.db"
+    assert Settings(data_dir=tmp_path, database_url="postgresql://h/d").database == "postgresql://h/d"
+
+
+def test_the_defaults_serve_this_machine_only_and_ask_for_a_key() -> None:
+    settings = load_settings()
+    assert (settings.host, settings.open_loopback, settings.strategy) == ("127.0.0.1", False, "evidence")
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_is_in_the_readme_with_its_description(name: str) -> None:
+    [line] = [
+        line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{variable(name)}`")
+    ]
+    description = Settings.model_fields[name].description
+    assert description
+    assert line.endswith(f"| {description} |")
