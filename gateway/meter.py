@@ -20,6 +20,7 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 NO_MODEL = "none"  # label of requests that ended before a model was chosen
 REASON_LIMIT_CHARACTERS = 1000
+CODE_LIMIT_CHARACTERS = 64  # the ledger's column; an engine may send a longer one
 LEDGER_PATIENCE_SECONDS = 2.0  # the charge stays queued and is tried until written
 CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which takes up to a second, and closes its tab
 
@@ -188,7 +189,7 @@ class Tab:
             at=self._at,
             outcome=outcome,
             status=status,
-            code=code,
+            code=code[:CODE_LIMIT_CHARACTERS] if code else None,
             attempts=self._attempts,
             total_seconds=self.seconds,
             streamed=self._known.pop("streamed", False),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil, floor
 
-from router.bounds import lower_bound, upper_bound
+from router.bounds import difference_lower_bound, difference_upper_bound, lower_bound, upper_bound
 
 WRITTEN = re.compile(r"(?P<safe>safe-)?(?P<value>0?\.\d+)")
 
@@ -69,7 +69,8 @@ class Bar:
             counts = f"passed {tally.passed}/{tally.total}"
             return _shown(counts, "pass-rate", lower, upper, self.pass_rate, "{:.2f}")
         assert self.margin is not None
-        lower, upper = difference_bounds(tally, self.confidence)
+        lower = difference_lower_bound(tally.lost, tally.won, tally.paired, self.confidence)
+        upper = difference_upper_bound(tally.lost, tally.won, tally.paired, self.confidence)
         compared = f"lost {tally.lost} and won {tally.won} of {tally.paired} to the safe tier"
         counts = f"passed {tally.passed}/{tally.total}, {compared}"
         return _shown(counts, "difference", lower, upper, -self.margin, "{:+.2f}")
@@ -82,19 +83,6 @@ def parse_bar(written: str, confidence: float) -> Bar:
         raise ValueError("a bar is a pass-rate such as 0.9, or a margin under the safe tier such as safe-0.1")
     value = float(match["value"])
     return Bar(confidence, margin=value) if match["safe"] else Bar(confidence, pass_rate=value)
-
-
-def difference_bounds(tally: Tally, confidence: float) -> tuple[float, float]:
-    """One-sided bounds on (pass-rate of the model) - (pass-rate of the safe tier), from pairs.
-
-    The difference is P(won) - P(lost); each is bounded exactly, the error shared between the two (Bonferroni). Never
-    narrower than the stated confidence allows, somewhat wider than the best known bound.
-    """
-    half = 1 - (1 - confidence) / 2
-    lost, won, paired = tally.lost, tally.won, tally.paired
-    lower = lower_bound(won, paired, half) - upper_bound(lost, paired, half)
-    upper = upper_bound(won, paired, half) - lower_bound(lost, paired, half)
-    return lower, upper
 
 
 def _shown(counts: str, quantity: str, lower: float, upper: float, bar: float, number: str) -> Shown:

@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Callable
 
+from rich.markup import escape
+
 from gateway.app import load_knowledge_for, model_store, served_catalog
 from gateway.cli.screen import console
 from gateway.ledger.database import DatabaseError, open_database
@@ -67,4 +69,4 @@ def _database(settings: Settings) -> str:
 
 def _show(fine: bool, name: str, text: str) -> None:
     mark = "[green]ok  [/]" if fine else "[bold red]fail[/]"
-    console.print(f"{mark} {name:<10} {text}", highlight=False, soft_wrap=True)
+    console.print(f"{mark} {name:<10} {escape(text)}", highlight=False, soft_wrap=True)

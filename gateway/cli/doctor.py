@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from rich.markup import escape
+
 from gateway.app import model_store, served_catalog
 from gateway.cli.screen import console
 from gateway.settings import load_settings
@@ -44,7 +46,7 @@ def doctor() -> None:
     findings = [_python(), _memory(), _disk(), _weights(), _engine_wheel(), _gpu(), *_extras()]
     for finding in findings:
         mark = "[green]ok  [/]" if not finding.remedy else "[bold red]lack[/]" if finding.needed else "[yellow]opt [/]"
-        console.print(f"{mark} {finding.subject:<14} {finding.found}", highlight=False, soft_wrap=True)
+        console.print(f"{mark} {finding.subject:<14} {escape(finding.found)}", highlight=False, soft_wrap=True)
         if finding.remedy:
             console.print(f"     {'':<14} -> {finding.remedy}", highlight=False, markup=False, soft_wrap=True)
     sys.exit(1 if any(f.remedy and f.needed for f in findings) else 0)

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from gateway.cli.screen import console, table
 from gateway.keys import Keys, read_pepper
@@ -18,7 +19,7 @@ app = typer.Typer(
 def create(name: Annotated[str, typer.Argument(help="whose key it is: a person, a team, a service")]) -> None:
     """Make a key and show it, once: only its keyed digest is kept."""
     key, record = _keys().create(name)
-    console.print(f"id    {record.id}\nname  {record.name}\nkey   {key}", highlight=False, soft_wrap=True)
+    console.print(f"id    {record.id}\nname  {record.name}\nkey   {key}", highlight=False, markup=False, soft_wrap=True)
     console.print("This key is shown now and never again.", style="yellow")
 
 
@@ -28,7 +29,7 @@ def list_keys() -> None:
     shown = table("id", "name", "ends in", "made (UTC)", "revoked (UTC)")
     for record in _keys().list():
         revoked = f"{record.revoked_at:%Y-%m-%d %H:%M}" if record.revoked_at else ""
-        shown.add_row(record.id, record.name, record.hint, f"{record.created_at:%Y-%m-%d %H:%M}", revoked)
+        shown.add_row(record.id, escape(record.name), record.hint, f"{record.created_at:%Y-%m-%d %H:%M}", revoked)
     console.print(shown)
 
 

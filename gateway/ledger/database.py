@@ -10,7 +10,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-BUSY_TIMEOUT_SECONDS = 30  # another process (the CLI) holds the write lock for milliseconds
+BUSY_TIMEOUT_SECONDS = 5  # another process (the CLI) holds the write lock for milliseconds; shutdown waits this long
 
 
 class DatabaseError(Exception):

@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 from sqlalchemy import Engine, func, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from gateway.ledger.charge import Charge, nano_usd
 from gateway.ledger.tables import charges
@@ -21,6 +22,7 @@ WAITING_LIMIT = 10_000  # charges not yet written; beyond it new requests are re
 BATCH_LIMIT = 500
 RETRY_SECONDS = 1.0  # a full disk or a locked file; tried until it works
 CLOSE_TIMEOUT_SECONDS = 10.0
+MENDABLE = (OperationalError, InterfaceError, ProgrammingError, PoolTimeoutError)  # disk, lock, connection, schema
 _STOP = object()
 
 
@@ -37,7 +39,6 @@ class Ledger:
     def __init__(self, database: Engine) -> None:
         self._database = database
         self._waiting: queue.Queue[Any] = queue.Queue()
-        self._in_hand = 0  # taken from the queue and not written yet
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_until_stopped, name="ledger", daemon=True)
         self._thread.start()
@@ -45,7 +46,7 @@ class Ledger:
     @property
     def waiting(self) -> int:
         """Charges not yet written."""
-        return self._waiting.qsize() + self._in_hand
+        return self._waiting.unfinished_tasks  # qsize() forgets the batch that is being tried
 
     def has_room(self) -> bool:
         """False when so much waits to be written that no further request may be taken."""
@@ -78,23 +79,37 @@ class Ledger:
             entries = [entry for entry in batch if entry is not _STOP]
             stopped = len(entries) < len(batch)
             if entries:
-                self._in_hand = len(entries)
                 self._write(entries)
-                self._in_hand = 0
 
     def _write(self, entries: Sequence[_Entry]) -> None:
         while not self._closing.is_set():
             try:
                 self._insert([_row(entry.charge) for entry in entries])
-            except SQLAlchemyError as error:
+            except MENDABLE as error:
                 log.error("ledger cannot be written", error=str(error).splitlines()[0], waiting=self.waiting)
                 self._closing.wait(RETRY_SECONDS)
                 continue
-            for entry in entries:
-                entry.loop.call_soon_threadsafe(_done, entry.written)
+            except Exception as error:  # a value that no database takes: it may not keep the other charges waiting
+                self._write_apart(entries, error)
+                return
+            self._finish(entries)
             return
         for entry in entries:
             log.critical("charge not written", **_row(entry.charge))
+
+    def _write_apart(self, entries: Sequence[_Entry], error: Exception) -> None:
+        """Each charge on its own; the one that caused *error* is logged whole instead."""
+        if len(entries) > 1:
+            for entry in entries:
+                self._write([entry])
+            return
+        log.critical("charge not written", error=repr(error).splitlines()[0], **_row(entries[0].charge))
+        self._finish(entries)
+
+    def _finish(self, entries: Sequence[_Entry]) -> None:
+        for entry in entries:
+            self._waiting.task_done()
+            entry.loop.call_soon_threadsafe(_done, entry.written)
 
     def _insert(self, rows: list[dict[str, Any]]) -> None:
         dialect = postgresql if self._database.dialect.name == "postgresql" else sqlite

@@ -152,6 +152,15 @@ async def test_a_client_that_leaves_the_queue_is_charged_once_and_never_calls_th
         assert len(r.engines["large"].calls) == 1
 
 
+async def test_a_client_that_leaves_while_it_sends_its_request_is_charged_as_gone(rig: OpenRig) -> None:
+    async with rig() as r:
+        async with connection(r, request_bytes(r, chat())[:-10]):
+            await until(lambda: r.runtime.meter.metrics.in_flight._value.get() == 1)
+        [row] = await r.charges(1)
+        assert (row["outcome"], row["status"], row["attempts"]) == ("gone", None, 0)
+        assert r.engines["large"].calls == []
+
+
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "plain"])
 async def test_twenty_clients_that_leave_before_the_first_chunk_free_every_place(rig: OpenRig, streamed: bool) -> None:
     """Two are being answered and eighteen wait; then one more is answered at once."""

@@ -191,6 +191,20 @@ async def test_a_full_disk_keeps_charges_waiting_until_there_is_room(
     assert ledger.count() == 1
 
 
+async def test_a_charge_that_no_database_takes_is_logged_whole_and_holds_up_no_other(ledger: Ledger) -> None:
+    """An engine may say anything about its tokens; the writer goes on."""
+    with capture_logs() as logs:
+        odd = replace(CHARGE, id="req_odd", prompt_tokens=2**64)
+        written = [ledger.record(replace(CHARGE, id=f"req_{place}")) for place in range(3)]
+        written += [ledger.record(odd), ledger.record(replace(CHARGE, id="req_last"))]
+        async with asyncio.timeout(2):
+            await asyncio.gather(*written)
+    assert ledger.count() == 4
+    assert ledger.waiting == 0
+    [lost] = logs
+    assert (lost["log_level"], lost["id"], lost["prompt_tokens"]) == ("critical", "req_odd", 2**64)
+
+
 async def test_what_cannot_be_written_at_shutdown_is_logged_whole(
     database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

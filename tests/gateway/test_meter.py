@@ -1,8 +1,8 @@
 """Tabs, charges and metrics: what one request costs, counted once, under bounded labels."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from decimal import Decimal
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,8 +48,8 @@ class Kept(Ledger):
 
 
 @pytest.fixture
-async def meter() -> AsyncIterator[Meter]:
-    yield Meter(Kept(), Metrics(CollectorRegistry()), SAFE)
+async def meter() -> Meter:
+    return Meter(Kept(), Metrics(CollectorRegistry()), SAFE)
 
 
 def charged(meter: Meter) -> Charge:
@@ -118,7 +118,7 @@ async def test_a_refused_request_costs_nothing_at_any_engine(meter: Meter) -> No
     tab = meter.open("req_1")
     tab.calling(model(price=BY_HOUR))
     tab.close(Outcome.REFUSED, 400, "x")
-    assert (charged(meter).cost_usd, charged(meter).prompt_tokens) == (0, 0)
+    assert (charged(meter).cost_usd, charged(meter).prompt_tokens) == (Decimal(0), 0)
 
 
 async def test_a_model_passed_over_leaves_nothing_on_the_tab(meter: Meter) -> None:
@@ -152,6 +152,12 @@ async def test_a_long_reason_is_cut_for_the_ledger(meter: Meter) -> None:
     assert len(charged(meter).reason or "") == meter_module.REASON_LIMIT_CHARACTERS
 
 
+async def test_an_engines_own_code_is_cut_for_the_ledger(meter: Meter) -> None:
+    meter.open("req_1").close(Outcome.REFUSED, 400, "x" * 5000)
+    assert charged(meter).code == "x" * meter_module.CODE_LIMIT_CHARACTERS
+    assert str(charges.c.code.type) == f"VARCHAR({meter_module.CODE_LIMIT_CHARACTERS})"
+
+
 async def test_a_ledger_that_cannot_write_delays_nobody_for_long(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter_module, "LEDGER_PATIENCE_SECONDS", 0.01)
     monkeypatch.setattr(meter.ledger, "record", lambda charge: asyncio.get_running_loop().create_future())
@@ -170,7 +176,7 @@ async def test_closing_the_meter_waits_for_open_tabs_and_closes_those_that_hang(
     await meter.close()
     await asyncio.to_thread(meter.ledger.close)
     with database.connect() as connection:
-        found = dict(connection.execute(select(charges.c.id, charges.c.outcome)).all())  # type: ignore[arg-type]
+        found = dict(connection.execute(select(charges.c.id, charges.c.outcome)).all())
     database.dispose()
     assert found == {"req_soon": "cut", "req_never": "failed"}
     assert never.closed
@@ -190,16 +196,10 @@ async def test_labels_come_from_tables_and_never_from_clients(rig: OpenRig) -> N
             "outcome": {outcome.value for outcome in Outcome},
             "basis": {basis.value for basis in Basis},
             "type": {"input", "output", "cached"},
-            "version": {r.runtime.meter.metrics.build_info._labelnames and _version()},
+            "version": {version("pointsman")},
         }
         samples = [sample for family in r.runtime.registry.collect() for sample in family.samples]
         assert {name for sample in samples for name in sample.labels} <= {*allowed, "le"}
         for sample in samples:
             for name, value in sample.labels.items():
                 assert name == "le" or value in allowed[name], sample
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("pointsman")

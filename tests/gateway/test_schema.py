@@ -1,5 +1,6 @@
 """What a request must look like: each mistake is the client's, is named, and is charged once as refused."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
@@ -175,8 +176,8 @@ async def test_every_mistake_is_a_4xx_in_openais_shape_and_one_charge(rig: OpenR
     bodies = [*NOT_JSON.values(), *(orjson.dumps({**chat(), **fields}) for fields, _ in WRONG)]
     bodies.append(orjson.dumps(chat("nobody")))
     async with rig() as r:
-        for body in bodies:
-            response = await r.http.post(CHAT, content=body)
+        responses = await asyncio.gather(*(r.http.post(CHAT, content=body) for body in bodies))
+        for body, response in zip(bodies, responses, strict=True):
             assert response.status_code == (404 if b"nobody" in body else 400), body[:200]
             error_of(response)
         rows = await r.charges(len(bodies))

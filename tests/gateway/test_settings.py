@@ -1,5 +1,6 @@
-"""Settings: each can be given by its variable, a wrong value is refused by the variable's name, all are in the README."""
+"""Settings: each has a variable, by whose name a wrong value is refused, and a line in the README."""
 
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ VALUES: dict[str, tuple[str, Any, list[str]]] = {
     "confidence": ("0.99", 0.99, ["0.5", "1", "95", "nan", "high"]),
     "open_loopback": ("true", True, ["maybe", "2"]),
     "body_limit_bytes": ("2048", 2048, ["1023", "8MB", "-1"]),
-    "machine_hour_usd": ("0.25", __import__("decimal").Decimal("0.25"), ["-1", "NaN", "Infinity", "$1"]),
+    "machine_hour_usd": ("0.25", Decimal("0.25"), ["-1", "NaN", "Infinity", "$1"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "shutdown_seconds": ("0", 0, ["-1", "soon"]),
 }
@@ -83,8 +84,8 @@ def test_a_catalogue_that_is_not_there_is_refused_by_the_variables_name(monkeypa
 
 
 def test_the_database_is_a_file_among_the_data_unless_another_is_named(tmp_path: Path) -> None:
-    assert Settings(data_dir=tmp_path).database == f"sqlite:///{tmp_path}/pointsman.db"
-    assert Settings(data_dir=tmp_path, database_url="postgresql://h/d").database == "postgresql://h/d"
+    assert load_settings(data_dir=tmp_path).database == f"sqlite:///{tmp_path}/pointsman.db"
+    assert load_settings(data_dir=tmp_path, database_url="postgresql://h/d").database == "postgresql://h/d"
 
 
 def test_the_defaults_serve_this_machine_only_and_ask_for_a_key() -> None:

@@ -1,0 +1,258 @@
+"""The command line: every command explains itself, and what an operator can mend is told in one message."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import pytest
+import typer.main
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from gateway.cli import OPERATOR_ERRORS, app, main
+from tests.fakes import unused_port
+
+CATALOG = """
+models:
+  - {name: small, engine: scripted, tier: 0, context_tokens: 1000, price: {input_usd: 0.1, output_usd: 0.2}}
+  - {name: large, engine: scripted, tier: 1, context_tokens: 2000, price: {input_usd: 1, output_usd: 2}}
+"""
+START_SECONDS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    code: int
+    out: str
+    err: str
+
+
+class Terminal:
+    """Runs commands in this process, as `main` does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def run(self, *arguments: str) -> Said:
+        self._monkeypatch.setattr(sys, "argv", ["pointsman", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        captured = self._capsys.readouterr()
+        return Said(int(left.value.code or 0), captured.out, captured.err)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Terminal:
+    """One whose settings point to a folder of its own and to the catalogue that ships."""
+    for name in [name for name in os.environ if name.startswith("POINTSMAN_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("POINTSMAN_CACHE_DIR", str(tmp_path / "cache"))
+    return Terminal(monkeypatch, capsys)
+
+
+@pytest.fixture
+def scripted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
+    """One that serves two models without weights."""
+    (tmp_path / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
+    monkeypatch.setenv("POINTSMAN_CATALOG", str(tmp_path / "catalog.yaml"))
+    monkeypatch.setenv("POINTSMAN_MODELS", "all")
+    return terminal
+
+
+def commands(
+    group: TyperGroup, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], TyperCommand | TyperGroup]]:
+    for name, command in group.commands.items():
+        assert isinstance(command, TyperCommand | TyperGroup)
+        yield (*path, name), command
+        if isinstance(command, TyperGroup):
+            yield from commands(command, (*path, name))
+
+
+TOP = typer.main.get_command(app)
+assert isinstance(TOP, TyperGroup)
+ALL = dict(commands(TOP))
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_command_explains_itself(terminal: Terminal, path: tuple[str, ...]) -> None:
+    said = terminal.run(*path, "--help")
+    assert said.code == 0
+    assert (ALL[path].help or "").split("\n")[0].strip().endswith((".", ".:"))
+    for parameter in ALL[path].params:
+        if isinstance(parameter, TyperOption) and parameter.name != "help":
+            assert parameter.help, parameter.name
+
+
+def test_the_bare_command_shows_the_commands(terminal: Terminal) -> None:
+    said = terminal.run()
+    for name in ("serve", "route", "models", "keys", "check", "doctor"):
+        assert name in said.out + said.err
+
+
+def test_route_says_which_model_and_why_and_calls_nothing(terminal: Terminal) -> None:
+    said = terminal.run("route", "What is 17 * 23?")
+    assert said.code == 0
+    assert "qwen2.5-coder-1.5b-instruct-q4_k_m" in said.out
+    assert "basis: " in said.out
+    pinned = terminal.run("route", "Hello", "--model", "qwen2.5-coder-0.5b-instruct-q4_k_m")
+    assert "basis: pinned" in pinned.out
+
+
+def test_route_takes_text_that_looks_like_markup(scripted: Terminal) -> None:
+    assert scripted.run("route", "[/bold] [red]", "--system", "[/x]").code == 0
+
+
+def test_route_refuses_a_model_that_is_not_served(scripted: Terminal) -> None:
+    said = scripted.run("route", "Hello", "--model", "nobody")
+    assert said.code == 1
+    assert "served: auto, small, large" in said.err
+
+
+def test_the_catalogue_is_listed(terminal: Terminal) -> None:
+    said = terminal.run("models", "list")
+    assert said.code == 0
+    for name in ("smollm2-135m-instruct-q4_1", "qwen2.5-coder-1.5b-instruct-q4_k_m"):
+        assert name in said.out
+
+
+def test_keys_are_made_listed_and_revoked(scripted: Terminal, tmp_path: Path) -> None:
+    made = scripted.run("keys", "create", "ann")
+    assert made.code == 0
+    fields = dict(line.split(maxsplit=1) for line in made.out.splitlines()[:3])
+    assert fields["name"] == "ann"
+    listed = scripted.run("keys", "list")
+    assert fields["id"] in listed.out
+    assert fields["key"][-4:] in listed.out
+    assert fields["key"] not in listed.out
+    assert scripted.run("keys", "revoke", fields["id"]).code == 0
+    again = scripted.run("keys", "revoke", fields["id"])
+    assert (again.code, "pointsman keys list" in again.err) == (1, True)
+    assert all(fields["key"].encode() not in path.read_bytes() for path in (tmp_path / "data").iterdir())
+
+
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(scripted: Terminal) -> None:
+    assert "[/bold] [red]x" in scripted.run("keys", "create", "[/bold] [red]x").out
+    listed = scripted.run("keys", "list")
+    assert listed.code == 0
+    assert "[/bold] [red]x" in listed.out
+
+
+def test_check_says_what_is_missing_and_how_to_get_it(terminal: Terminal) -> None:
+    said = terminal.run("check")
+    assert said.code == 1
+    assert "not here: qwen2.5-coder-0.5b-instruct-q4_k_m" in said.out
+    assert "pointsman models pull" in said.out
+    assert said.out.count("ok  ") == 4
+
+
+def test_check_passes_where_serving_would_work(scripted: Terminal) -> None:
+    said = scripted.run("check")
+    assert said.code == 0, said.out
+    assert "fail" not in said.out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("POINTSMAN_BAR", "[/bold]", "POINTSMAN_BAR='[/bold]'"),
+        ("POINTSMAN_PORT", "http", "POINTSMAN_PORT='http'"),
+        ("POINTSMAN_MODELS", "[/bold]", "POINTSMAN_MODELS: no model [/bold]"),
+        ("POINTSMAN_CATALOG", "/[/nowhere].yaml", "/[/nowhere].yaml: no such file"),
+        ("POINTSMAN_DATABASE_URL", "nosuch://[/x]", "POINTSMAN_DATABASE_URL"),
+    ],
+)
+def test_check_names_the_setting_that_is_wrong(
+    scripted: Terminal, monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    said = scripted.run("check")
+    assert said.code == 1
+    assert told in said.out
+
+
+def test_doctor_says_what_is_here_and_what_to_do_about_the_rest(terminal: Terminal) -> None:
+    said = terminal.run("doctor")
+    assert "python" in said.out
+    assert "missing: qwen2.5-coder-0.5b-instruct-q4_k_m" in said.out
+    assert "pointsman models pull" in said.out
+    assert said.err == ""
+
+
+def test_doctor_needs_no_weights_where_none_are_served(scripted: Terminal) -> None:
+    said = scripted.run("doctor")
+    assert said.code == 0, said.out
+    assert "all here" in said.out
+
+
+@pytest.mark.parametrize("command", [("doctor",), ("models", "list"), ("keys", "list"), ("route", "x"), ("serve",)])
+def test_a_wrong_setting_is_one_message_and_no_traceback(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("POINTSMAN_PORT", "[/bold]")
+    said = terminal.run(*command)
+    assert said.code == 1
+    assert said.err.startswith("error: POINTSMAN_PORT='[/bold]': ")
+
+
+def test_every_operators_error_is_told_apart_from_a_bug() -> None:
+    assert all(issubclass(kind, Exception) for kind in OPERATOR_ERRORS)
+    assert not any(issubclass(RuntimeError, kind) for kind in OPERATOR_ERRORS)
+
+
+# Serving, in a process of its own.
+
+
+def start(tmp_path: Path, port: int) -> subprocess.Popen[str]:
+    (tmp_path / "catalog.yaml").write_text(CATALOG, encoding="utf-8")
+    own = {
+        "POINTSMAN_DATA_DIR": str(tmp_path / "data"),
+        "POINTSMAN_CACHE_DIR": str(tmp_path / "cache"),
+        "POINTSMAN_CATALOG": str(tmp_path / "catalog.yaml"),
+        "POINTSMAN_MODELS": "all",
+        "POINTSMAN_PORT": str(port),
+        "PYTHONUNBUFFERED": "1",
+    }
+    others = {name: value for name, value in os.environ.items() if not name.startswith("POINTSMAN_")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "gateway", "serve"],
+        env={**others, **own},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_port_in_use_is_told_with_the_way_to_another_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, start(tmp_path, taken.getsockname()[1]) as serving:
+        _, err = serving.communicate(timeout=START_SECONDS)
+    assert serving.returncode == 1
+    assert "is in use" in err
+    assert "PORT=" in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "data" / "pointsman.db").exists(), "nothing was begun"
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_start_shows_a_key_that_works_and_a_signal_ends_it_all(tmp_path: Path, stop: signal.Signals) -> None:
+    port = unused_port()
+    with start(tmp_path, port) as serving:
+        try:
+            assert serving.stdout is not None
+            lines = iter(serving.stdout.readline, "")
+            key = next(line for line in lines if "Your API key" in line).split()[-1]
+            answer = httpx2.get(f"http://127.0.0.1:{port}/v1/models", headers={"authorization": f"Bearer {key}"})
+            assert answer.status_code == 200
+            serving.send_signal(stop)
+            _, err = serving.communicate(timeout=START_SECONDS)
+        finally:
+            serving.kill()
+    assert serving.returncode == 0, err
+    assert "Traceback" not in err
