@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.client import ClientGone
 from gateway.errors import BodyTooLarge, GatewayError, Internal, InvalidKey, Overloaded, error_response
-from gateway.keys import LOOPBACK_CALLER, Caller
+from gateway.keys import LOOPBACK_CALLER, Caller, KeysUnreadable
 from gateway.ledger.charge import Outcome
 from gateway.meter import Tab
 from gateway.runtime import Runtime
@@ -108,23 +108,31 @@ class _Visit:
         self._scope[STATE] = Held(self._request_id, self._runtime, caller, self._tab)
 
     async def _caller(self) -> Caller | None:
-        """Who is calling; None on the open paths. Raises InvalidKey."""
+        """Who is calling; None on the open paths. Raises InvalidKey, Overloaded."""
         path = self._scope["path"]
         if path in OPEN_PATHS:
             return None
         from_loopback = _is_loopback(self._scope.get("client"))
-        if from_loopback and (self._runtime.settings.open_loopback or path in LOOPBACK_PATHS):
+        if from_loopback and path in LOOPBACK_PATHS:
             return LOOPBACK_CALLER
         key = _bearer(Headers(scope=self._scope))
+        caller = await self._holder(key) if key is not None else None
+        if caller is not None:
+            return caller
+        if from_loopback and self._runtime.settings.open_loopback:
+            return LOOPBACK_CALLER
         if key is None:
             raise InvalidKey("no API key was given; send it as: Authorization: Bearer YOUR_KEY")
+        raise InvalidKey("this API key is not known here or was revoked; make one with: pointsman keys create NAME")
+
+    async def _holder(self, key: str) -> Caller | None:
         keys = self._runtime.keys
         if keys.stale:
-            await anyio.to_thread.run_sync(keys.refresh)
-        caller = keys.find(key)
-        if caller is None:
-            raise InvalidKey("this API key is not known here or was revoked; make one with: pointsman keys create NAME")
-        return caller
+            try:
+                await anyio.to_thread.run_sync(keys.refresh)
+            except KeysUnreadable as error:
+                raise Overloaded("the keys cannot be read now; see the gateway's log", retry_after_seconds=2) from error
+        return keys.find(key)
 
     async def _bounded_receive(self) -> Message:
         message = await self._receive()

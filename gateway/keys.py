@@ -10,15 +10,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Engine, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.ledger.tables import keys
+
+log = structlog.get_logger(__name__)
 
 KEY_PREFIX = "pm-"
 KEY_BYTES = 32  # 256 random bits: not to be guessed, so no slow hash is needed
 PEPPER_BYTES = 32
 HINT_CHARACTERS = 4
 REFRESH_SECONDS = 2.0  # how long a key made or revoked by another process may go unnoticed
+
+
+class KeysUnreadable(Exception):
+    """The database of the keys does not answer."""
 
 
 class KeyNotFound(Exception):
@@ -90,9 +98,15 @@ class Keys:
         return self._clock() - self._read_at > REFRESH_SECONDS
 
     def refresh(self) -> None:
+        """Read the valid keys. Raises KeysUnreadable."""
         statement = select(keys.c.digest, keys.c.id, keys.c.name).where(keys.c.revoked_at.is_(None))
-        with self._database.connect() as connection:
-            self._callers = {digest: Caller(key_id, name) for digest, key_id, name in connection.execute(statement)}
+        try:
+            with self._database.connect() as connection:
+                rows = connection.execute(statement).all()
+        except SQLAlchemyError as error:
+            log.error("keys cannot be read", error=str(error).splitlines()[0])
+            raise KeysUnreadable("the database of the keys cannot be read") from error
+        self._callers = {digest: Caller(key_id, name) for digest, key_id, name in rows}
         self._read_at = self._clock()
 
     def find(self, key: str) -> Caller | None:

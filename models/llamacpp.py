@@ -27,6 +27,9 @@ HEALTHY_AFTER_SECONDS = 60.0  # a process that lived this long starts its back-o
 STOP_TIMEOUT_SECONDS = 5.0
 LOAD_TIMEOUT_SECONDS = 600.0  # a large file from a slow disk; 1.1 GB take three seconds from a warm one
 PROMPT_CACHE_MIB = 512
+# How long a thread that waits for the others keeps its core. Libgomp's own 300,000 makes two engines on the same cores
+# twenty times slower, none makes one engine a third slower (EXPERIMENTS.md, 5).
+SPIN_COUNT = "1000"
 LOAD_FAILED_STATUS = 3  # models.llamacpp_process: the file or the memory is at fault, trying again soon is pointless
 
 
@@ -135,7 +138,7 @@ class LlamaCppEngine:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log_file,
                 start_new_session=True,  # Ctrl-C is for the gateway, which ends its engines after its answers
-                env={**os.environ, "OMP_WAIT_POLICY": "passive"},
+                env={**os.environ, "GOMP_SPINCOUNT": SPIN_COUNT},
             )
         assert self._process.stdin is not None
         assert self._process.stdout is not None

@@ -118,7 +118,7 @@ def _net_at_least(net: int, pairs: int, difference: float, differing: float) -> 
 def _sum_at_most(zero: float, one: float, two: float, draws: int, limit: int) -> float:
     """P(the sum of *draws* numbers is at most *limit*), each 0, 1 or 2 with these chances; zero > 0, limit <= draws.
 
-    The coefficients c_k of (zero + one x + two x^2)^draws follow from the two before, as the power's derivative is known:
+    The coefficients c_k of (zero + one x + two x^2)^draws follow from the two before (by the power's derivative):
     k zero c_k = one (draws - k + 1) c_(k-1) + two (2 draws - k + 2) c_(k-2). All terms are positive up to k = draws.
     """
     if limit < 0:

@@ -25,7 +25,7 @@ async def readyz(request: Request) -> Response:
     engines: dict[str, Any] = {}
     for name, engine in runtime.engines.items():
         health = engine.health()
-        engines[name] = {"state": health.state.value, "detail": health.detail, "restarts": health.restarts}
+        engines[name] = {"state": health.state.value, "restarts": health.restarts}  # its detail is for the log
     ready = runtime.ready()
     body = {"status": "ok" if ready else "not ready", "engines": engines}
     return Response(orjson.dumps(body), status_code=200 if ready else 503, media_type="application/json")

@@ -242,11 +242,12 @@ async def test_an_unknown_model_is_a_404_that_names_the_nearest(rig: OpenRig) ->
 async def test_ledger_metrics_and_engines_agree_to_the_token_over_a_mix(rig: OpenRig) -> None:
     def play(call: Call) -> list[Any]:
         word = call.body["messages"][-1]["content"].split()[0]
-        return {
+        scripts: dict[str, list[Any]] = {
             "ok": [Say("a "), Say("b ")],
             "cut": [Say("a "), EngineCut("x")],
             "fail": [EngineUnavailable("x")],
-        }[word]
+        }
+        return scripts[word]
 
     async with rig(large=play, small=say("s")) as r:
 
@@ -277,3 +278,27 @@ async def _until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(3):
         while not condition():  # noqa: ASYNC110  # the engine's counters are plain numbers
             await asyncio.sleep(0.005)
+
+
+async def test_keys_that_cannot_be_read_are_a_503_and_not_a_verdict_on_the_key(rig: OpenRig) -> None:
+    async with rig() as r:
+        moved = r.runtime.settings.data_dir / "pointsman.db"
+        await asyncio.to_thread(r.runtime.keys._database.dispose)
+        await asyncio.to_thread(moved.rename, moved.with_suffix(".away"))
+        await asyncio.to_thread(moved.mkdir)  # a folder where the file was: no new connection can be made
+        response = await r.http.get("/v1/models")
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "server_is_overloaded")
+        assert response.headers["retry-after"] == "2"
+        await asyncio.to_thread(moved.rmdir)
+        await asyncio.to_thread(moved.with_suffix(".away").rename, moved)
+        assert (await r.http.get("/v1/models")).status_code == 200
+
+
+async def test_a_key_shown_from_this_machine_is_charged_to_its_holder_even_where_none_is_needed(rig: OpenRig) -> None:
+    async with rig(open_loopback=True) as r:
+        await r.client.chat.completions.create(model="small", messages=[USER])
+        body = {"model": "small", "messages": [USER]}
+        await r.http.post("/v1/chat/completions", json=body, headers={"authorization": ""})
+        holder, nobody = await r.charges(2)
+        assert holder["caller"].startswith("key_")
+        assert nobody["caller"] == "loopback"
