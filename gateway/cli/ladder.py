@@ -190,7 +190,7 @@ async def _collect_one(settings: Settings, model: Model, engine: Engine, prompts
         def show(answered: Answered) -> None:
             nonlocal right, count
             right, count = right + answered.correct, count + 1
-            bar.update(task, completed=count, description=f"{model.name}, {right / count:.0%} right")
+            bar.update(task, completed=count, description=f"{model.name} {right / count:.0%}")
 
         await collect(
             engine,

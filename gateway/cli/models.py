@@ -64,8 +64,14 @@ def fetch(store: ModelStore, model: Model, file: WeightsFile) -> None:
     with download_bar() as bar:
         task = bar.add_task(model.name, total=file.size_bytes)
 
+        source = ""
+
         def show(progress: Progress) -> None:
-            bar.update(task, completed=progress.done_bytes, description=f"{model.name} from {progress.source}")
+            nonlocal source
+            if progress.source != source:
+                source = progress.source
+                bar.console.print(f"fetching {model.name} from {source}", highlight=False, soft_wrap=True, markup=False)
+            bar.update(task, completed=progress.done_bytes)
 
         store.pull(file, on_progress=show)
 

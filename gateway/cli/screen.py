@@ -1,8 +1,18 @@
 """The terminal: one console for results, one for problems, and the look of tables and progress bars."""
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
+
+BAR_COLUMNS = 14
 
 console = Console()
 problems = Console(stderr=True)
@@ -20,12 +30,14 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def download_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn(), console=problems
-    )
+    return _progress(DownloadColumn())
 
 
 def count_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=problems
-    )
+    return _progress(MofNCompleteColumn())
+
+
+def _progress(amount: ProgressColumn) -> Progress:
+    """Narrow enough for a model's name and a terminal of 80 columns."""
+    bar = BarColumn(bar_width=BAR_COLUMNS)
+    return Progress(TextColumn("{task.description}"), bar, amount, TimeRemainingColumn(compact=True), console=problems)
