@@ -63,8 +63,9 @@ async def decision(request: Request) -> Response:
 
 
 async def _whole(answer: Answer, tab: Tab) -> Response:
-    async with aclosing(answer.rest):
-        pass
+    async with aclosing(answer.rest) as rest:
+        async for _ in rest:  # nothing follows; at its end the connection to the engine can be used again
+            pass
     body = orjson.dumps(_named(answer.first, answer))
     await tab.settle(Outcome.OK, 200)
     return Response(body, media_type="application/json", headers=_headers(answer))
