@@ -1,12 +1,12 @@
 """What the router is asked, what it knows, and what it answers. Types only."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
 from models.catalog import Model
-from router.bar import Bar, Verdict
+from router.bar import Bar, Shown, Verdict
 from router.difficulty import Difficulty
 from router.evidence import Evidence
 from router.trust import Threshold
@@ -33,10 +33,20 @@ class Knowledge:
     difficulty: Difficulty
     thresholds: Mapping[str, Threshold]
     bar: Bar
+    _shown: Mapping[tuple[str, str], Shown] = field(init=False)
+
+    def __post_init__(self) -> None:
+        cheaper = {model.build for model in self.models[:-1]}
+        shown = {key: self.bar.judge(t) for key, t in self.evidence.tallies.items() if key[1] in cheaper}
+        object.__setattr__(self, "_shown", shown)  # here, as a bound takes up to 50 ms and a decision may not
 
     @property
     def safe(self) -> Model:
         return self.models[-1]
+
+    def about(self, template: str | None, build: str) -> Shown | None:
+        """What the outcomes of a build under the safe tier show against the bar; None where there are none."""
+        return self._shown.get((template, build)) if template else None
 
 
 class Basis(StrEnum):

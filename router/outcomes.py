@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from router.features import FEATURES
@@ -46,7 +46,8 @@ def write_outcomes(path: Path, outcomes: Iterable[Outcome]) -> None:
         writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
         writer.writeheader()
         for outcome in sorted(outcomes, key=lambda o: (o.model, o.task, o.prompt_id)):
-            writer.writerow({**asdict(outcome), "correct": int(outcome.correct)})
+            columns = {column: getattr(outcome, column) for column in COLUMNS}  # an answer's text is none of them
+            writer.writerow({**columns, "correct": int(outcome.correct)})
 
 
 def read_outcomes(path: Path = BUILTIN_OUTCOMES) -> Iterator[Outcome]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,6 @@ from router.outcomes import (
     BUILTIN_FEATURES,
     BUILTIN_OUTCOMES,
     DATA,
-    Outcome,
     read_features,
     read_outcomes,
     write_features,
@@ -77,7 +75,7 @@ def collect_answers(
 def publish(ladder: LadderFile) -> None:
     """Write the tables that the router learns from: outcomes, and features of the prompts; no text of either."""
     answers = read_answers(_answers_path(load_settings()))
-    write_outcomes(BUILTIN_OUTCOMES, map(_outcome, answers))
+    write_outcomes(BUILTIN_OUTCOMES, answers)
     answered = {a.prompt_id for a in answers}
     rows = {p.id: features({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered}
     write_features(BUILTIN_FEATURES, rows)
@@ -158,8 +156,8 @@ def templates(ladder: LadderFile) -> None:
     shown = table("task", "system message", "model", "what is known")
     for key, (task, instruction) in sorted(instructions.items(), key=lambda item: item[1]):
         for model in knowledge.models[:-1]:
-            tally = knowledge.evidence.about(key, model.build)
-            shown.add_row(task, instruction, model.name, knowledge.bar.judge(tally).says if tally else "nothing")
+            known = knowledge.about(key, model.build)
+            shown.add_row(task, instruction, model.name, known.says if known else "nothing")
     console.print(shown)
 
 
@@ -213,7 +211,3 @@ async def _until_ready(name: str, engine: Engine) -> None:
 
 def _answers_path(settings: Settings) -> Path:
     return settings.cache_dir / "ladder" / "answers.jsonl"
-
-
-def _outcome(answered: Answered) -> Outcome:
-    return Outcome(**{field.name: getattr(answered, field.name) for field in fields(Outcome)})

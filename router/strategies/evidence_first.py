@@ -28,10 +28,9 @@ class EvidenceFirst:
 
 def judge(model: Model, question: Question, knowledge: Knowledge) -> Estimate:
     """Hold *model* against the bar: by its template's outcomes; where they leave it open, by the prompt's looks."""
-    tally = knowledge.evidence.about(question.template, model.build)
-    if tally is None:
+    shown = knowledge.about(question.template, model.build)
+    if shown is None:
         return _by_looks(model, question, knowledge, f"{model.name} has no outcomes on this template")
-    shown = knowledge.bar.judge(tally)
     says = f"{model.name} on this template {shown.says}"
     if shown.verdict is Verdict.UNKNOWN:
         return _by_looks(model, question, knowledge, says)

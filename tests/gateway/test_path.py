@@ -215,7 +215,7 @@ async def test_the_engines_own_refusal_reaches_the_client(rig: OpenRig) -> None:
 async def test_a_fault_of_the_router_is_answered_by_the_safe_tier(rig: OpenRig) -> None:
     def no_models(catalog: Catalog, settings: Settings) -> Knowledge:
         knowledge = knows_easy(catalog, settings)
-        object.__setattr__(knowledge, "bar", None)  # whatever goes wrong inside
+        object.__setattr__(knowledge, "_shown", None)  # whatever goes wrong inside
         return knowledge
 
     async with rig(knowledge_maker=no_models) as r:

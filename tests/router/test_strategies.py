@@ -283,3 +283,15 @@ def test_a_harder_looking_prompt_never_gets_a_smaller_model(among: Knowledge, lo
     easier, harder = (EvidenceFirst().decide(Question(TEMPLATE, looks(value)), among).model for value in (low, high))
 
     assert _tier(harder, among) >= _tier(easier, among)
+
+
+def test_a_decision_computes_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bound takes up to 50 ms and would hold up every stream: it is known before the first request."""
+    proved = knowledge(MARGIN, {(TEMPLATE, SMALL): HOLDS})
+
+    def refuse(bar: Bar, tally: Tally) -> None:
+        raise AssertionError("a bound was computed while deciding")
+
+    monkeypatch.setattr(Bar, "judge", refuse)
+
+    assert EvidenceFirst().decide(ASKED, proved).basis is Basis.EVIDENCE
