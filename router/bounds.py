@@ -7,7 +7,7 @@ A rate: Clopper and Pearson, "The use of confidence or fiducial limits illustrat
 Biometrika 26 (1934): the bound at which the observed count, or a more extreme one, has the chance 1 - confidence.
 
 A difference, from pairs: the bound at which the observed net count of wins, or a higher one, has that chance, the
-unknown share of pairs that differ being the worst one in a confidence set of its own. Berger and Boos, "P values
+unknown chance to lose a pair being the worst one up to a bound of its own. Berger and Boos, "P values
 maximized over a confidence set for the nuisance parameter", Journal of the American Statistical Association 89 (1994).
 """
 
@@ -17,8 +17,8 @@ from math import exp, lgamma, log, log1p
 
 BISECTIONS = 60  # halvings of [0, 1]: the error is below 1e-18, under a double's resolution
 DIFFERENCE_BISECTIONS = 24  # halvings of [-1, 1]: the bound is at most 2e-7 too low, and takes milliseconds
-NUISANCE_SHARE = 0.1  # of the allowed error goes to the confidence set of the share of pairs that differ
-NUISANCE_POINTS = 16  # of that set are tried; the chance is smooth between them
+NUISANCE_SHARE = 0.1  # of the allowed error goes to the bound on the chance to lose a pair
+NUISANCE_POINTS = 16  # up to that bound are tried, its ends among them; the chance is smooth between them
 LARGE = 1e200  # sums are scaled down beyond it: far from a double's limit
 
 
@@ -38,18 +38,21 @@ def upper_bound(passed: int, total: int, confidence: float) -> float:
 
 @lru_cache(maxsize=65_536)
 def difference_lower_bound(lost: int, won: int, pairs: int, confidence: float) -> float:
-    """What P(won) - P(lost) exceeds with *confidence*, from *pairs* of which some were lost and some won. -1 to 1."""
+    """What P(won) - P(lost) exceeds with *confidence*, from *pairs* of which some were lost and some won. -1 to 1.
+
+    A further win never lowers it and a further loss never raises it: the first leaves the largest credible chance to
+    lose no larger and the net count no less likely, the second does the opposite.
+    """
     _check(lost + won, pairs, confidence)
     error = 1 - confidence
     nuisance_error = NUISANCE_SHARE * error
-    fewest = lower_bound(lost + won, pairs, 1 - nuisance_error / 2)
-    most = upper_bound(lost + won, pairs, 1 - nuisance_error / 2)
+    most = upper_bound(lost, pairs, 1 - nuisance_error)
 
     def chance(difference: float) -> float:
-        first = max(fewest, abs(difference))
-        if first > most:  # no difference so large fits the set; the lower ones, which count too, do if it is positive
-            return 1.0 if difference > 0 else nuisance_error
-        step = (most - first) / (NUISANCE_POINTS - 1)
+        first, last = max(0.0, -difference), min(most, (1 - difference) / 2)
+        if first > last:  # so many losses are not credible
+            return nuisance_error
+        step = (last - first) / (NUISANCE_POINTS - 1)
         worst = max(_net_at_least(won - lost, pairs, difference, first + i * step) for i in range(NUISANCE_POINTS))
         return nuisance_error + worst
 
@@ -105,14 +108,13 @@ def _at_least(passed: int, total: int, rate: float) -> float:
     return tail if upper else 1.0 - tail
 
 
-def _net_at_least(net: int, pairs: int, difference: float, differing: float) -> float:
-    """P(wins - losses >= net) when a pair is won with chance (differing + difference) / 2 and lost with the rest of
-    *differing*.
-    """
-    won, lost = (differing + difference) / 2, (differing - difference) / 2
+def _net_at_least(net: int, pairs: int, difference: float, lost: float) -> float:
+    """P(wins - losses >= net) when a pair is lost with chance *lost* and won with *difference* more."""
+    won = max(0.0, lost + difference)
+    neither = max(0.0, 1 - lost - won)
     if net > 0:
-        return _sum_at_most(won, 1 - differing, lost, pairs, pairs - net) if won > 0 else 0.0
-    return 1 - _sum_at_most(lost, 1 - differing, won, pairs, pairs + net - 1) if lost > 0 else 1.0
+        return _sum_at_most(won, neither, lost, pairs, pairs - net) if won > 0 else 0.0
+    return 1 - _sum_at_most(lost, neither, won, pairs, pairs + net - 1) if lost > 0 else 1.0
 
 
 def _sum_at_most(zero: float, one: float, two: float, draws: int, limit: int) -> float:
