@@ -8,7 +8,8 @@ EngineError
  +- EngineCut           broke off after its first chunk; nothing may be replayed
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -16,32 +17,88 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the engine counted them. `cached_tokens` are part of `prompt_tokens`."""
+    """Tokens as the engine counted them. `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of
+    `completion_tokens`.
+    """
 
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class Operation(StrEnum):
+    """What is asked of a model; the value is the path under an OpenAI-speaking server's base URL."""
+
+    CHAT = "/chat/completions"
+    COMPLETION = "/completions"
+    EMBEDDING = "/embeddings"
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request to one model: an OpenAI chat-completions body, of which the engine sets only the model's name."""
+    """One request to one model: a body of OpenAI's protocol, of which the engine sets the model's name and `stream`.
 
-    body: Mapping[str, Any]
-    stream: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """One JSON document of the answer: a `chat.completion.chunk`, or the whole `chat.completion` when not streamed.
-
-    `usage` is what has been counted up to and including this chunk, None where the engine does not say;
-    `engine_seconds` likewise is the engine's own account of its compute time so far.
+    `include_usage`: the client wants to see the counts at the end of a stream (the engine is always asked for them).
+    `priority`: smaller goes first in a queue. `deadline`: on the event loop's clock, in seconds; no work is begun after
+    it. `affinity`: calls with the same one like the same replica, whose prefix cache is warm; None where nothing is
+    known to be shared.
     """
 
-    data: dict[str, Any]
-    usage: Usage | None = None
-    engine_seconds: float | None = None
+    body: Mapping[str, Any]
+    stream: bool = False
+    operation: Operation = Operation.CHAT
+    include_usage: bool = False
+    priority: int = 0
+    deadline: float | None = None
+    affinity: str | None = None
+
+
+class Reply(ABC):
+    """An answer that has begun: `first` is here, `more` follows.
+
+    A streamed answer comes in blocks of one or more whole events, `data: {...}\\n\\n` each, JSON on one line; no comments,
+    no `[DONE]`, no counts but (with `include_usage`) in one event of their own at the end. An answer that is not
+    streamed is one block, a JSON document. Either names the model as the catalogue does. Close every reply.
+    """
+
+    def __init__(self, first: bytes) -> None:
+        self.first = first
+        self._when_closed: list[Callable[[], None]] = []
+        self._closed = False
+
+    @property
+    @abstractmethod
+    def usage(self) -> Usage | None:
+        """What the engine has counted so far; None where it has not said, which is not zero."""
+
+    @property
+    @abstractmethod
+    def engine_seconds(self) -> float | None:
+        """The engine's own account of its compute time so far."""
+
+    @abstractmethod
+    async def more(self) -> bytes:
+        """The next block, empty at the end. Raises EngineCut."""
+
+    @abstractmethod
+    async def _stop(self) -> None:
+        """Give back what the answer holds; when it has not come to its end, stop the engine's work."""
+
+    def when_closed(self, then: Callable[[], None]) -> None:
+        """Call *then* once, when this reply is closed."""
+        self._when_closed.append(then)
+
+    async def close(self) -> None:
+        """Stops the engine's work within a second if the answer has not come to its end. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._stop()
+        finally:
+            for then in self._when_closed:
+                then()
 
 
 class EngineState(StrEnum):
@@ -62,7 +119,7 @@ class Health:
 
 
 class Engine(Protocol):
-    """Calls one model. Closing the generator early must stop the engine's work within a second."""
+    """Calls one model."""
 
     async def start(self) -> None:
         """Begin to become ready; return at once. Raises nothing: failures show in `health`."""
@@ -72,8 +129,8 @@ class Engine(Protocol):
 
     def health(self) -> Health: ...
 
-    def answer(self, call: Call) -> AsyncGenerator[Chunk, None]:
-        """Yield the answer's chunks, the first as soon as it exists. Raises EngineError, before or between chunks."""
+    async def begin(self, call: Call) -> Reply:
+        """The reply, once its first block is here. Raises EngineError. Cancelling it stops the engine's work."""
 
 
 class EngineError(Exception):
