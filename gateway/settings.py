@@ -51,6 +51,9 @@ class Settings(BaseSettings):
         description="price of an hour of this machine, for models that have no price of their own",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
+    keepalive_seconds: float = Field(
+        15, gt=0, description="a stream on which nothing was written for so long gets a comment line"
+    )
     shutdown_seconds: int = Field(10, ge=0, description="time that running answers get to finish on shutdown")
 
     @property

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -97,6 +98,29 @@ class Speed(_Strict):
     completion_tokens_per_second: float = Field(gt=0)
 
 
+class Ability(StrEnum):
+    """What a request may need of a model beyond text in and text out."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    TOOLS = "tools"
+    STRUCTURED = "structured"
+    LOGPROBS = "logprobs"
+    CHOICES = "choices"
+    REASONING = "reasoning"
+    IMAGES = "images"
+    AUDIO = "audio"
+    FILES = "files"
+    MEDIA_URLS = "media_urls"
+
+
+# What any current OpenAI-speaking server of text models does; a row that says otherwise lists its own.
+TEXT_ABILITIES = frozenset(
+    {Ability.CHAT, Ability.COMPLETIONS, Ability.TOOLS, Ability.STRUCTURED, Ability.LOGPROBS, Ability.CHOICES}
+)
+
+
 class Model(_Strict):
     """One row: one build (weights, quantisation, attention) behind one engine."""
 
@@ -104,6 +128,17 @@ class Model(_Strict):
     engine: Literal["llamacpp", "openai", "scripted"]
     tier: int = Field(ge=0, description="rank by cost: 0 is the cheapest; the highest tier is the safe tier")
     context_tokens: int = Field(gt=0)
+    abilities: frozenset[Ability] = Field(
+        default=TEXT_ABILITIES,
+        min_length=1,
+        description="what it can do; requests that need more go elsewhere. choices: `n` over 1; structured: JSON as "
+        "response_format; media_urls: fetch images by URL (its server then calls addresses that clients choose)",
+    )
+    counts: Literal["last", "vllm", "llamacpp"] = Field(
+        default="last",
+        description="when a server of engine openai counts a stream's tokens: with its last chunk, or, asked in "
+        "vLLM's or llama.cpp's way, with each one, so that an answer cut short can be charged by tokens",
+    )
     licence: str = ""
     file: WeightsFile | None = None
     base_url: str | None = Field(default=None, pattern=r"^https?://[^/?#]+[^?#]*$")
@@ -172,8 +207,13 @@ class Catalog:
 
     @property
     def safe(self) -> Model:
-        """The model that may always serve: the last of the highest tier."""
-        return list(self.models.values())[-1]
+        """The model that may always serve: the last of the highest tier that chats."""
+        return self.chatting[-1]
+
+    @property
+    def chatting(self) -> tuple[Model, ...]:
+        """The models that answer conversations, cheapest tier first: what the router chooses among."""
+        return tuple(model for model in self if Ability.CHAT in model.abilities)
 
     def only(self, names: tuple[str, ...]) -> "Catalog":
         """The catalogue reduced to *names*. Raises CatalogError for a name it does not have."""
@@ -193,6 +233,8 @@ class _CatalogFile(_Strict):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"models: two have the name {twice[0]}; rename one")
+        if not any(Ability.CHAT in m.abilities for m in self.models):
+            raise ValueError("models: none has the ability chat, so nothing could answer; add a row that has")
         if AUTO in names:
             raise ValueError(f"models: none may have the name {AUTO}, which asks the router to choose; rename it")
         for alias, target in self.aliases.items():
