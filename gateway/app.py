@@ -13,6 +13,7 @@ from starlette.responses import Response
 from gateway.api import catalog as catalog_api
 from gateway.api import decision as decision_api
 from gateway.api import operations as operations_api
+from gateway.api.description import describe
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, error_response
 from gateway.guard import Guard
 from gateway.keys import Keys, read_pepper
@@ -64,6 +65,7 @@ def create_app(
     )
     for routes in (decision_api.routes, catalog_api.routes, operations_api.routes):
         app.include_router(routes)
+    describe(app)
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_middleware(Guard, runtime=lambda: app.state.runtime)
     return app

@@ -16,7 +16,7 @@ from gateway.ledger.store import Ledger
 from gateway.ledger.tables import charges
 from gateway.meter import NO_MODEL, Meter, Metrics, Tab
 from models.catalog import Model, Price, Speed
-from models.engine import Chunk, EngineRefused, Usage
+from models.engine import EngineRefused, Reply, Usage
 from models.scripted import Say
 from router.decision import Basis, Decision
 from tests.gateway.wire import CHAT, OpenRig, chat
@@ -60,8 +60,30 @@ def charged(meter: Meter) -> Charge:
 
 def answered(tab: Tab, by: Model, usage: Usage | None, engine_seconds: float | None = None) -> Tab:
     tab.calling(by)
-    tab.received(Chunk({}, usage, engine_seconds))
+    tab.answering(Counting(usage, engine_seconds))
     return tab
+
+
+class Counting(Reply):
+    """A reply that has counted so much by now."""
+
+    def __init__(self, usage: Usage | None, engine_seconds: float | None = None) -> None:
+        super().__init__(b"{}")
+        self.counted, self.seconds = usage, engine_seconds
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.counted
+
+    @property
+    def engine_seconds(self) -> float | None:
+        return self.seconds
+
+    async def more(self) -> bytes:
+        return b""
+
+    async def _stop(self) -> None:
+        pass
 
 
 async def test_only_the_first_close_counts(meter: Meter) -> None:
@@ -131,10 +153,12 @@ async def test_a_model_passed_over_leaves_nothing_on_the_tab(meter: Meter) -> No
     assert charge.engine_seconds < 1
 
 
-async def test_a_later_count_replaces_an_earlier_one_and_silence_replaces_nothing(meter: Meter) -> None:
-    tab = answered(meter.open("req_1"), SAFE, Usage(5, 1))
-    tab.received(Chunk({}, Usage(5, 2)))
-    tab.received(Chunk({}))
+async def test_what_is_charged_is_what_was_counted_when_the_tab_is_closed(meter: Meter) -> None:
+    tab = meter.open("req_1")
+    tab.calling(SAFE)
+    reply = Counting(Usage(5, 1))
+    tab.answering(reply)
+    reply.counted = Usage(5, 2)
     tab.close(Outcome.CUT, 200)
     assert (charged(meter).prompt_tokens, charged(meter).completion_tokens) == (5, 2)
 
