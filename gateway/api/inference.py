@@ -17,6 +17,7 @@ from gateway.errors import Cut, GatewayError, Internal, of_engine
 from gateway.held import Held
 from gateway.ledger.charge import Outcome
 from gateway.schema import Asked, ChatWire, CompletionWire, EmbeddingWire, check, parse_object
+from gateway.api import messages, responses
 from gateway.api.voices import PLAIN, Voice
 from models.engine import EngineError
 from router.decision import Decision
@@ -59,6 +60,8 @@ def _reads(
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(_reads(ChatWire), "Answer a conversation", ChatWire.model_json_schema),
     "/v1/completions": Endpoint(_reads(CompletionWire), "Continue a text", CompletionWire.model_json_schema),
+    "/v1/responses": Endpoint(responses.read, "Answer, as a Response", responses.body_schema),
+    "/v1/messages": Endpoint(messages.read, "Answer, as Anthropic does", messages.body_schema, messages.error_body),
     "/v1/embeddings": Endpoint(_reads(EmbeddingWire), "Turn texts into vectors", EmbeddingWire.model_json_schema),
 }
 

@@ -47,6 +47,21 @@ async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
     return asked, _Responding(held, body, id=f"resp_{secrets.token_hex(16)}", history=history)
 
 
+def body_schema() -> dict[str, Any]:
+    """The least that a request has, as JSON Schema; the translation checks the rest."""
+    return {
+        "type": "object",
+        "required": ["model", "input"],
+        "properties": {
+            "model": {"type": "string"},
+            "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+            "stream": {"type": "boolean"},
+            "store": {"type": "boolean"},
+            "previous_response_id": {"type": "string"},
+        },
+    }
+
+
 @routes.get("/v1/responses/{id}", summary="A response that was kept")
 async def get_response(request: Request, id: str) -> Response:
     return _json((await _kept(held_of(request.scope), id)).document)
