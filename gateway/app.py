@@ -103,7 +103,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
         registry = CollectorRegistry()
         metrics = Metrics(registry)
         metrics.build_info.labels(app.version).set(1)
-        ledger = Ledger(database)
+        ledger = Ledger(database, settings.data_dir / "journal")
         async with new_session() as session:
             made = engine_maker(catalog, settings, session)
             engines = {m.name: Limited(made[m.name], parallel=m.parallel, queue=m.queue) for m in catalog}
