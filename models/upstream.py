@@ -26,7 +26,7 @@ from models.engine import (
     Reply,
     Usage,
 )
-from models.http import HttpError, Origin, Response
+from models.http import BodyTooLong, HttpError, Origin, Response
 from models.sse import EventSplitter, EventTooLong
 
 CONNECT_TIMEOUT_SECONDS = 5.0  # loopback or one data centre: a slower connect means nobody is there
@@ -134,8 +134,8 @@ class OpenAIUpstream:
             document = self.checked(raw)
             if not document.get(ANSWER_KEYS[call.operation]):
                 raise _Broken("the engine's answer has no choices")
-        except _Broken as error:
-            raise EngineUnavailable(str(error)) from error
+        except (_Broken, BodyTooLong) as error:
+            raise EngineUnavailable(f"the engine's answer cannot be used: {error}") from error
         except (HttpError, orjson.JSONDecodeError) as error:
             raise EngineUnavailable("the engine failed before its first token") from error
         timings = document.pop("timings", None)
@@ -231,7 +231,8 @@ class _Counted:
         return cls(_usage(usage, operation) or _counted(timings), _engine_seconds(timings))
 
     def updated(self, newer: "_Counted") -> "_Counted":
-        return _Counted(newer.usage or self.usage, newer.engine_seconds or self.engine_seconds)
+        seconds = newer.engine_seconds if newer.engine_seconds is not None else self.engine_seconds
+        return _Counted(newer.usage or self.usage, seconds)
 
 
 class _WholeReply(Reply):
