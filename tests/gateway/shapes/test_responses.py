@@ -425,8 +425,9 @@ FINISHES = [
 
 @pytest.mark.parametrize(("finish", "status", "details", "item_status"), FINISHES)
 def test_the_status_says_how_it_ended(finish: str, status: str, details: Any, item_status: str) -> None:
-    whole = responses.from_chat(completion(finish, content="Hi"), {}, id="resp_1", created=1)
+    whole = responses.from_chat(completion(finish, content="Hi"), {}, id="resp_1", created=1, now=2)
     assert (whole["status"], whole["incomplete_details"]) == (status, details)
+    assert whole["completed_at"] == (2 if status == "completed" else None)
     assert whole["output"][0]["status"] == item_status
 
 
