@@ -24,7 +24,7 @@ MEDIUM_BUDGET_TOKENS = 16_384
 _OWN = frozenset(  # one name a line would be forty lines
     """cache_control container context_management diagnostics inference_geo mcp_servers max_tokens messages metadata
     output_config output_format service_tier speed stop_sequences system thinking tool_choice tools user_profile_id
-    workspace_id betas
+    workspace_id betas parallel_tool_calls
     n functions function_call max_completion_tokens response_format reasoning_effort stop stream_options logprobs
     top_logprobs modalities audio prediction web_search_options""".split()  # noqa: SIM905
 )

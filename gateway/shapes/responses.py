@@ -42,7 +42,7 @@ TEXT_TYPES = ("application/json", "application/xml", "application/yaml", "applic
 _OWN = frozenset(  # one name a line would be forty lines
     """background background_options context_management conversation image include input instructions max_output_tokens
     max_tool_calls moderation previous_response_id prompt_cache_options reasoning store stream_options text tool_choice
-    tools top_logprobs truncation access_programs
+    parallel_tool_calls tools top_logprobs truncation access_programs
     messages n functions function_call max_tokens max_completion_tokens response_format reasoning_effort logprobs
     modalities audio prediction web_search_options""".split()  # noqa: SIM905
 )
@@ -128,8 +128,10 @@ def _tools(fields: Fields) -> tuple[list[dict[str, Any]], Any]:
     if chosen.kind(("function", "allowed_tools")) == "function":
         name = _known_tool(chosen, tools)
         return list(tools.values()), {"type": "function", "function": {"name": name}}
+    chosen.required("mode", str)
+    chosen.required("tools", list)
     allowed = {_known_tool(tool, tools) for tool in chosen.objects("tools") if tool.kind(("function",))}
-    mode = chosen.one_of("mode", ("auto", "required")) or "auto"
+    mode = chosen.one_of("mode", ("auto", "required"))
     return [tool for name, tool in tools.items() if name in allowed], mode if allowed else None
 
 
@@ -216,14 +218,17 @@ def _add(conversation: Conversation, item: Fields, known: set[Any]) -> None:
             conversation.give(id, _content(item, "output"))
         case "reasoning":
             item.optional("encrypted_content", str)
-            parts = item.objects("content") or item.objects("summary")
-            thought = "\n\n".join(part.required("text", str) for part in parts)
-            if thought:
-                conversation.think(thought)
+            summary, content = _thoughts(item, "summary", "summary_text"), _thoughts(item, "content", "reasoning_text")
+            if content or summary:
+                conversation.think("\n\n".join(content or summary))
         case _:  # a reference; what it names is in the history, and so already said
             id = item.required("id", str)
             if id not in known:
                 raise item.wrong("id", f"{id[:60]!r} is not an item of the responses before this one")
+
+
+def _thoughts(item: Fields, key: str, kind: str) -> list[str]:
+    return [part.required("text", str) for part in item.objects(key) if part.kind((kind,))]
 
 
 def _content(item: Fields, key: str) -> list[Part]:
@@ -237,7 +242,7 @@ def _content(item: Fields, key: str) -> list[Part]:
 
 def _part(part: Fields, role: Any) -> Part:
     match part.kind(("input_text", "output_text", "refusal", "input_image", "input_file", "input_audio")):
-        case "refusal":
+        case "refusal" if role == "assistant":
             return text_part(part.required("refusal", str))
         case "input_text" | "output_text":
             return text_part(part.required("text", str))
@@ -302,29 +307,35 @@ def _shaped(item: Fields, kind: str) -> Item:
     own = {"type": kind, **{key: item.raw(key) for key in _COPIED if item.raw(key) is not None}}
     match kind:
         case "message":
-            return {**own, "content": _listed(own)}
+            return {**own, "content": _listed(item, "content")}
+        case "function_call_output" if isinstance(own["output"], list):
+            return {**own, "output": _listed(item, "output")}
         case "reasoning":
             return {"summary": [], **own}
         case _:
             return own
 
 
-def _listed(message: Item) -> list[Part]:
-    """The content of an input message as a list of parts with the keys that they must have."""
-    said = message["role"] == "assistant"
-    parts = message["content"]
-    if isinstance(parts, str):
-        parts = [{"type": "output_text" if said else "input_text", "text": parts}]
-    shaped = []
-    for part in parts:
-        match part["type"]:
-            case "input_text" | "output_text" if said:
-                shaped.append({"annotations": [], "logprobs": [], **part, "type": "output_text"})
-            case "input_image":
-                shaped.append({"detail": "auto", **part})
-            case _:
-                shaped.append(part)
-    return shaped
+def _listed(item: Fields, key: str) -> list[Part]:
+    """Content as a list of parts with the keys that they must have."""
+    content = item.raw(key)
+    if isinstance(content, str):
+        content = [{"type": "input_text", "text": content}]
+    return [_listed_part(part, said=item.raw("role") == "assistant") for part in content]
+
+
+def _listed_part(part: Part, *, said: bool) -> Part:
+    match part["type"]:
+        case "input_text" | "output_text" if said:
+            return {"type": "output_text", "text": part["text"], "annotations": [], "logprobs": []}
+        case "input_text" | "output_text":
+            return {"type": "input_text", "text": part["text"]}
+        case "input_image":
+            return {"type": "input_image", "image_url": part["image_url"], "detail": part.get("detail") or "auto"}
+        case "input_file":
+            return {key: part[key] for key in ("type", "filename", "file_data") if part.get(key) is not None}
+        case _:
+            return part
 
 
 def from_chat(
@@ -528,12 +539,13 @@ def _logprob(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tool_shown(tool: dict[str, Any]) -> dict[str, Any]:
-    return {"description": None, "parameters": None, "strict": None, **tool}
+    return {key: tool.get(key) for key in ("type", "name", "description", "parameters", "strict")}
 
 
 def _format_shown(text: dict[str, Any]) -> dict[str, Any]:
     shown = text.get("format") or {"type": "text"}
-    return {"description": None, "strict": None, **shown} if shown["type"] == "json_schema" else {"type": shown["type"]}
+    keys = ("type", "name", "description", "schema", "strict") if shown["type"] == "json_schema" else ("type",)
+    return {key: shown.get(key) for key in keys}
 
 
 def _usage(usage: Usage | None) -> dict[str, Any] | None:
