@@ -55,8 +55,8 @@ def create_app(
     *,
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
-) -> FastAPI:
-    """The gateway as an ASGI application; its parts live from start-up to shutdown in `app.state.runtime`."""
+) -> Guard:
+    """The gateway as an ASGI application; its parts live from start-up to shutdown in `.app.state.runtime`."""
     app = FastAPI(
         title="Pointsman",
         summary="An OpenAI-compatible inference gateway that routes by proof.",
@@ -70,8 +70,7 @@ def create_app(
         app.include_router(routes)
     describe(app)
     app.add_exception_handler(HTTPException, _routing_error)
-    app.add_middleware(Guard, runtime=lambda: app.state.runtime)
-    return app
+    return Guard(app)
 
 
 def served_catalog(settings: Settings) -> Catalog:

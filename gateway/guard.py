@@ -4,8 +4,8 @@ It opens the tab of every charged request, calls the endpoint, and closes the ta
 closed. Paths that call a model are answered from `ENDPOINTS`; everything else is for the application behind.
 """
 
-import secrets
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Mapping
 from ipaddress import ip_address
 from time import perf_counter
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import anyio.to_thread
 import orjson
 import structlog
+from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -30,6 +31,7 @@ from gateway.errors import (
 from gateway.held import STATE, Held
 from gateway.keys import LOOPBACK_CALLER, Caller, KeysUnreadable
 from gateway.ledger.charge import Outcome
+from gateway.logs import write_request_line
 from gateway.meter import Tab
 from gateway.runtime import Runtime
 
@@ -41,17 +43,16 @@ ID_BYTES = 12
 
 
 class Guard:
-    """ASGI middleware around all routes."""
+    """The ASGI application that a server is given: nothing comes to *app* but through here."""
 
-    def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
-        self._app = app
-        self._runtime = runtime
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
-        await _Visit(self._app, self._runtime(), scope, receive, send).run()
+        await _Visit(self.app, self.app.state.runtime, scope, receive, send).run()
 
 
 class _Visit:
@@ -79,7 +80,7 @@ class _Visit:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._request_id = f"req_{secrets.token_hex(ID_BYTES)}"
+        self._request_id = "req_" + os.urandom(ID_BYTES).hex()
         self._start = perf_counter()
         self._status: int | None = None
         self._body_bytes = 0
@@ -154,6 +155,9 @@ class _Visit:
         return keys.find(key)
 
     def _is_from_loopback(self) -> bool:
+        """And not for somebody else: a proxy on this machine says for whom it asks."""
+        if b"x-forwarded-for" in self._headers or b"forwarded" in self._headers:
+            return False
         return _is_loopback(self._scope.get("client"))
 
     async def _bounded_receive(self) -> Message:
@@ -208,8 +212,7 @@ class _Visit:
             self._close(Outcome.CUT, Cut.code)
 
     def _write_log(self) -> None:
-        log.info(
-            "request",
+        write_request_line(
             request_id=self._request_id,
             method=self._scope["method"],
             path=self._scope["path"],

@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     keepalive_seconds: float = Field(
         15, gt=0, description="a stream on which nothing was written for so long gets a comment line"
     )
-    response_retention_days: int = Field(30, ge=1, description="how long a response of /v1/responses can be gone on from")
+    response_retention_days: int = Field(
+        30, ge=1, description="how long a response of /v1/responses can be gone on from"
+    )
     shutdown_seconds: int = Field(10, ge=0, description="time that running answers get to finish on shutdown")
 
     @property

@@ -11,14 +11,14 @@ from typing import Any
 import structlog
 from starlette.types import Receive, Send
 
+from gateway.api import messages, responses
+from gateway.api.voices import PLAIN, Voice
 from gateway.client import leaving_stops, read_body
 from gateway.completion import Answer, begin
 from gateway.errors import Cut, GatewayError, Internal, of_engine
 from gateway.held import Held
 from gateway.ledger.charge import Outcome
 from gateway.schema import Asked, ChatWire, CompletionWire, EmbeddingWire, check, parse_object
-from gateway.api import messages, responses
-from gateway.api.voices import PLAIN, Voice
 from models.engine import EngineError
 from router.decision import Decision
 
