@@ -6,8 +6,14 @@ from random import Random
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.dispatch.replicas import LOAD_BOUND_CALLS, LOAD_BOUND_SHARE, LONGEST_COOLDOWN_SECONDS, Replica, choose
-from gateway.dispatch.replicas import replicas_of
+from gateway.dispatch.replicas import (
+    LOAD_BOUND_CALLS,
+    LOAD_BOUND_SHARE,
+    LONGEST_COOLDOWN_SECONDS,
+    Replica,
+    choose,
+    replicas_of,
+)
 from models.catalog import Model
 from tests.gateway.dispatch.fakes import FakeEngine
 
