@@ -45,6 +45,10 @@ class Discarded:
     engine_seconds: float | None
 
 
+def _ignore(discarded: Discarded) -> None:
+    """For callers who do not count discarded work."""
+
+
 class Dispatcher:
     """An Engine made of one or more engines that serve the same build.
 
@@ -60,7 +64,7 @@ class Dispatcher:
         retries: int = 1,
         hedge_after_seconds: float | None = None,
         chance: Random | None = None,
-        on_discarded: Callable[[Discarded], None] = lambda discarded: None,
+        on_discarded: Callable[[Discarded], None] = _ignore,
     ) -> None:
         self.replicas = tuple(Replica(name, engine, parallel) for name, engine in engines.items())
         self.retries_total = 0
@@ -81,7 +85,7 @@ class Dispatcher:
         engines: Sequence[Engine],
         *,
         chance: Random | None = None,
-        on_discarded: Callable[[Discarded], None] = lambda discarded: None,
+        on_discarded: Callable[[Discarded], None] = _ignore,
     ) -> Self:
         """The dispatcher of a row; *engines* are those of `replicas_of(model)`, in that order."""
         names = [replica.address for replica in replicas_of(model)]
@@ -248,7 +252,7 @@ class Dispatcher:
 
         Being overtaken in spite of a *head_start* counts as a failure: hedging would hide a silent replica for ever.
         """
-        task.cancel()  # in this task, which runs after that one has begun: one that never begins keeps its place
+        task.cancel()  # from here, where it has begun: cancelled before that, it would never give back its place
         await asyncio.wait({task})
         usage = engine_seconds = None
         if task.cancelled():

@@ -17,7 +17,7 @@ class Waiter(NamedTuple):
     priority: int
     arrival: int
     call: Call
-    place: "Future[Replica]"
+    place: Future[Replica]
 
 
 class Line:

@@ -14,6 +14,7 @@ from models.catalog import Model
 from models.engine import (
     Call,
     ContextTooLong,
+    Engine,
     EngineBusy,
     EngineCut,
     EngineError,
@@ -236,6 +237,17 @@ async def test_who_is_cancelled_just_as_a_place_falls_free_does_not_keep_it() ->
     assert (second.cancelled(), len(engine.calls), one.in_flight) == (True, 1, 0)
 
 
+async def test_a_place_that_falls_free_just_as_its_next_is_cancelled_goes_to_the_one_after() -> None:
+    engine = FakeEngine()
+    one = dispatcher(engine)
+    holding, second, third = await one.begin(CALL), asking(one), asking(one)
+    await settle()
+    second.cancel()  # it has not run since, so it is still in the queue
+    await holding.close()
+    await third
+    assert (second.cancelled(), len(engine.calls), one.in_flight) == (True, 2, 1)
+
+
 async def test_who_is_cancelled_just_as_it_is_turned_away_is_cancelled() -> None:
     one = dispatcher(FakeEngine())
     await one.begin(CALL)
@@ -261,6 +273,21 @@ async def test_a_call_that_comes_later_does_not_overtake_the_queue() -> None:
     await (await waiting).close()
     await late
     assert engine.calls == [CALL, first, second]
+
+
+async def test_a_call_that_comes_as_a_replica_comes_back_does_not_overtake_the_queue() -> None:
+    engines = FakeEngine(), FakeEngine(in_turn(failing(limited), at_once))
+    one = dispatcher(*engines)
+    while one.replicas[1].admits(now()) or not one.replicas[0].in_flight:
+        with contextlib.suppress(EngineBusy):
+            await one.begin(CALL)
+    first, second = Call({"number": 1}), Call({"number": 2})
+    waiting = asking(one, first)
+    await asyncio.sleep(10)
+    late = asking(one, second)
+    await (await waiting).close()
+    await late
+    assert engines[1].calls == [CALL, first, second]
 
 
 # Retries
@@ -589,7 +616,7 @@ async def test_calls_with_one_affinity_stay_at_one_replica_while_it_can_take_the
 
 async def test_all_replicas_are_started_and_stopped() -> None:
     engines = FakeEngine(), FakeEngine()
-    one = dispatcher(*engines)
+    one: Engine = dispatcher(*engines)
     await one.start()
     await one.stop()
     assert [(engine.starts, engine.stops) for engine in engines] == [(1, 1), (1, 1)]
