@@ -1,6 +1,6 @@
 """The composition root: builds every part from settings, and nothing else does."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
@@ -16,12 +16,12 @@ from gateway.api import decision as decision_api
 from gateway.api import operations as operations_api
 from gateway.api import responses as responses_api
 from gateway.api.description import describe
+from gateway.dispatch import Dispatcher, replicas_of
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, error_response
 from gateway.guard import Guard
 from gateway.keys import Keys, read_pepper
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
-from gateway.limits import Limited
 from gateway.meter import Meter, Metrics
 from gateway.responses import ResponseStore
 from gateway.runtime import Runtime
@@ -35,14 +35,14 @@ from router.decision import Knowledge
 from router.knowledge import load_knowledge
 from router.strategies import STRATEGIES
 
-EngineMaker = Callable[[Catalog, Settings], Mapping[str, Engine]]
+EngineMaker = Callable[[Catalog, Settings], Mapping[str, Sequence[Engine]]]
 KnowledgeMaker = Callable[[Catalog, Settings], Knowledge]
 
 
-def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Engine]:
-    """An engine for every row of the catalogue."""
+def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[Engine]]:
+    """The engines of every row of the catalogue, one per replica."""
     around = Surroundings(model_store(settings), settings.data_dir / "logs")
-    return {model.name: ENGINES[model.engine](model, around) for model in catalog}
+    return {m.name: [ENGINES[m.engine](row, around) for row in replicas_of(m)] for m in catalog}
 
 
 def load_knowledge_for(catalog: Catalog, settings: Settings) -> Knowledge:
@@ -106,8 +106,9 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
         metrics = Metrics(registry)
         metrics.build_info.labels(app.version).set(1)
         ledger = Ledger(database, settings.data_dir / "journal")
+        meter = Meter(ledger, metrics, catalog.safe)
         made = engine_maker(catalog, settings)
-        engines = {m.name: Limited(made[m.name], parallel=m.parallel, queue=m.queue) for m in catalog}
+        engines = {m.name: Dispatcher.of(m, made[m.name], on_discarded=meter.discard) for m in catalog}
         app.state.runtime = Runtime(
             settings=settings,
             catalog=catalog,
@@ -117,7 +118,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
             keys=Keys(database, read_pepper(settings.data_dir)),
             ledger=ledger,
             responses=ResponseStore(database, retention=timedelta(days=settings.response_retention_days)),
-            meter=Meter(ledger, metrics, catalog.safe),
+            meter=meter,
             registry=registry,
         )
         try:

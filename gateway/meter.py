@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from gateway.dispatch import Discarded
 from gateway.ledger.charge import Charge, Outcome
 from gateway.ledger.store import Ledger
 from models.catalog import Model
@@ -75,6 +76,18 @@ class Metrics:
             "engine_restarts", "Times the engine's process ended and was started again.", "model"
         )
         self.engine_queue = gauge("engine_queue_requests", "Requests waiting for a place at the engine.", "model")
+        self.engine_in_flight = gauge("engine_in_flight_requests", "Requests being answered by the engine.", "model")
+        self.engine_retries = gauge("engine_retries", "Calls made again after one failed, since the start.", "model")
+        self.engine_hedges = gauge(
+            "engine_hedges", "Second calls made as the first was slow, since the start.", "model"
+        )
+        self.engine_breakers_open = gauge(
+            "engine_breakers_open", "Replicas that are left alone after failures.", "model"
+        )
+        self.engine_shed = gauge("engine_shed_requests", "Requests turned away, since the start.", "model", "reason")
+        self.discarded = counter(
+            "discarded_tokens_total", "Answer tokens paid for and seen by no client (hedges that lost).", "model"
+        )
         self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.")
         self.build_info = gauge("build_info", "1, with the version.", "version")
 
@@ -96,6 +109,12 @@ class Meter:
         self.metrics.in_flight.inc()
         tab = self._tabs[request_id] = Tab(request_id, self.ledger.intend, self._settle, self._safe)
         return tab
+
+    def discard(self, discarded: Discarded) -> None:
+        """Work that was done in vain goes on the request's tab, while that is open."""
+        tab = self._tabs.get(discarded.call.request_id)
+        if tab is not None and discarded.usage is not None:
+            tab.discarded(discarded.usage.completion_tokens)
 
     async def close(self) -> None:
         """At shutdown, before the ledger closes: wait for cancelled requests, then close what they left open."""
@@ -130,6 +149,8 @@ class Meter:
             metrics.tokens.of(label, "input").inc(charge.prompt_tokens)
             metrics.tokens.of(label, "output").inc(charge.completion_tokens)
             metrics.tokens.of(label, "cached").inc(charge.cached_tokens or 0)
+        if charge.discarded_tokens:
+            metrics.discarded.of(label).inc(charge.discarded_tokens)
         if charge.cost_usd is None:
             metrics.unpriced.of(label).inc()
             return
@@ -192,6 +213,10 @@ class Tab:
         """The first block is here; what *reply* has counted is read when the tab is closed."""
         self._known["first_chunk_seconds"] = self.seconds
         self._reply = reply
+
+    def discarded(self, tokens: int) -> None:
+        """So many answer tokens were made for this request, and the client will not see them."""
+        self._known["discarded_tokens"] = self._known.get("discarded_tokens", 0) + tokens
 
     def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> None:
         """Turn the tab into a charge, which outlives this process when this returns."""

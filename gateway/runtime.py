@@ -7,10 +7,10 @@ from time import perf_counter
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.dispatch import Dispatcher
 from gateway.errors import InvalidRequest
 from gateway.keys import Keys
 from gateway.ledger.store import Ledger
-from gateway.limits import Limited
 from gateway.meter import Meter
 from gateway.responses import ResponseStore
 from gateway.schema import Asked
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 class Runtime:
     settings: Settings
     catalog: Catalog
-    engines: Mapping[str, Limited]
+    engines: Mapping[str, Dispatcher]
     strategy: Strategy
     knowledge: Knowledge
     keys: Keys

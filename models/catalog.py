@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -22,6 +23,7 @@ TOKENS_PER_PRICE = 1_000_000
 AUTO = "auto"  # what a client writes to let the router choose; no model may take the name
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ServerUrl = Annotated[str, Field(pattern=r"^https?://[^/?#]+[^?#]*$")]
 Wheel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+$")]
 
 
@@ -73,6 +75,11 @@ class WeightsFile(_Strict):
     sha256: Sha256
     size_bytes: int = Field(gt=0)
     sources: tuple[Source, ...] = Field(min_length=1)
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class Price(_Strict):
@@ -142,13 +149,21 @@ class Model(_Strict):
     )
     licence: str = ""
     file: WeightsFile | None = None
-    base_url: str | None = Field(default=None, pattern=r"^https?://[^/?#]+[^?#]*$")
+    base_url: ServerUrl | None = None
+    replicas: tuple[ServerUrl, ...] = Field(default=(), description="further base URLs that serve the same build")
     api_key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
     served_as: str | None = Field(default=None, description="the server's name for the model; its own name when unset")
     price: Price | None = None
     speed: Speed | None = None
-    parallel: int = Field(default=2, gt=0, description="answers made at the same time")
+    parallel: int = Field(default=2, gt=0, description="answers made at the same time, by each replica")
     queue: int = Field(default=32, ge=0, description="requests that may wait for one of them")
+    retries: int = Field(default=1, ge=0, le=5, description="repetitions of a call that failed before its first block")
+    hedge_after_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="silence after which a second replica is asked; None: never",
+    )
     threads: int | None = Field(default=None, gt=0, description="None: every core")
     batch_tokens: int = Field(default=64, gt=0, description="prompt tokens computed between two looks at the client")
     memory_limit_bytes: int | None = Field(default=None, gt=0)
@@ -159,7 +174,18 @@ class Model(_Strict):
             raise ValueError("engine llamacpp needs 'file' (sha256, size_bytes, sources)")
         if self.engine == "openai" and self.base_url is None:
             raise ValueError("engine openai needs 'base_url', e.g. http://127.0.0.1:8000/v1")
+        if self.replicas and self.engine != "openai":
+            raise ValueError("'replicas' are servers, which only engine openai calls; remove them")
+        addresses = [self.address, *map(_without_credentials, self.replicas)]
+        twice = sorted({address for address in addresses if addresses.count(address) > 1})
+        if twice:
+            raise ValueError(f"'base_url' and 'replicas' name {twice[0]} more than once; keep one")
         return self
+
+    @property
+    def address(self) -> str:
+        """Where it is served, without credentials; its name where this machine serves it."""
+        return self.name if self.base_url is None else _without_credentials(self.base_url)
 
     @property
     def remote_name(self) -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +100,8 @@ async def running_rig(
     chosen = {"models": "all", "catalog": catalog_path, "data_dir": folder / "data", "cache_dir": folder / "cache"}
     engines = {"small": ScriptedEngine("small", small), "large": ScriptedEngine("large", large)}
 
-    def scripted(*_: object) -> Mapping[str, Engine]:
-        return engines
+    def scripted(*_: object) -> Mapping[str, Sequence[Engine]]:
+        return {name: [engine] for name, engine in engines.items()}
 
     app = create_app(
         Settings(**{**chosen, **settings}),

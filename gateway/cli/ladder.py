@@ -166,7 +166,7 @@ async def _collect_all(settings: Settings, catalog: Catalog, prompts: list[Ladde
         if row.file is not None:
             fetch(model_store(settings), row, row.file)
     narrowed = Catalog({row.name: row.model_copy(update=roomy) for row in catalog}, {})
-    for name, engine in make_engines(narrowed, settings).items():
+    for name, [engine] in make_engines(narrowed, settings).items():
         await engine.start()
         try:
             await _until_ready(name, engine)

@@ -20,8 +20,9 @@ class Outcome(StrEnum):
 
 
 class Charge(NamedTuple):
-    """See `gateway.ledger.tables.charges` for each field; None means unknown. A tuple: two are made in every request, and
-    a frozen dataclass of so many fields takes five times as long.
+    """See `gateway.ledger.tables.charges` for each field; None means unknown.
+
+    A tuple: two are made in every request, and a frozen dataclass of so many fields takes five times as long.
     """
 
     id: str

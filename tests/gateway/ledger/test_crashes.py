@@ -4,7 +4,6 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -86,13 +85,13 @@ class Ledgers(RuleBasedStateMachine):
     @rule(process=PROCESSES)
     def intend(self, process: int) -> None:
         request_id = self.new_id()
-        self.ledgers[process].intend(replace(CHARGE, id=request_id, outcome=Outcome.LOST))
+        self.ledgers[process].intend(CHARGE._replace(id=request_id, outcome=Outcome.LOST))
         self.open[process][request_id] = True
 
     @rule(process=PROCESSES, data=st.data())
     def record(self, process: int, data: st.DataObject) -> None:
         request_id = self.one_of(process, data)
-        self.ledgers[process].record(replace(CHARGE, id=request_id))
+        self.ledgers[process].record(CHARGE._replace(id=request_id))
         self.open[process].pop(request_id, None)
         self.ended.add(request_id)
 
@@ -100,7 +99,7 @@ class Ledgers(RuleBasedStateMachine):
     def record_on_a_full_disk(self, process: int, taken: int, truncates: bool, data: st.DataObject) -> None:
         request_id = self.one_of(process, data)
         with patch.object(os, "write", filling(taken)), no_truncation(truncates):
-            self.ledgers[process].record(replace(CHARGE, id=request_id))
+            self.ledgers[process].record(CHARGE._replace(id=request_id))
         self.open[process].pop(request_id, None)
         self.bare[process].add(request_id)
 
@@ -108,7 +107,7 @@ class Ledgers(RuleBasedStateMachine):
     def intend_on_a_full_disk(self, process: int, taken: int) -> None:
         request_id = self.new_id()
         with patch.object(os, "write", filling(taken)):
-            self.ledgers[process].intend(replace(CHARGE, id=request_id, outcome=Outcome.LOST))
+            self.ledgers[process].intend(CHARGE._replace(id=request_id, outcome=Outcome.LOST))
         self.open[process][request_id] = False
 
     @rule(process=PROCESSES)
@@ -131,7 +130,7 @@ class Ledgers(RuleBasedStateMachine):
     def crash_while_it_records(self, process: int, taken: int, data: st.DataObject) -> None:
         request_id = self.one_of(process, data)
         with patch.object(os, "write", crashing(taken)), suppress(Crash):
-            self.ledgers[process].record(replace(CHARGE, id=request_id))
+            self.ledgers[process].record(CHARGE._replace(id=request_id))
         begun = self.open[process].pop(request_id, False)
         (self.unsure if begun else self.forgotten).add(request_id)
         self.crash(process)
@@ -140,7 +139,7 @@ class Ledgers(RuleBasedStateMachine):
     def crash_while_it_intends(self, process: int, taken: int) -> None:
         request_id = self.new_id()
         with patch.object(os, "write", crashing(taken)), suppress(Crash):
-            self.ledgers[process].intend(replace(CHARGE, id=request_id, outcome=Outcome.LOST))
+            self.ledgers[process].intend(CHARGE._replace(id=request_id, outcome=Outcome.LOST))
         self.forgotten.add(request_id)
         self.crash(process)
 
