@@ -14,12 +14,14 @@ import uvicorn
 from fastapi import FastAPI
 from rich.markup import escape
 
-from gateway.app import create_app, model_store, served_catalog
+from gateway.app import create_app, model_store
+from gateway.cli.config import ConfigOption
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, problems
 from gateway.keys import Keys
 from gateway.ledger.database import open_database
 from gateway.runtime import Runtime
+from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Catalog
 from models.engine import EngineState
@@ -32,7 +34,7 @@ class PortInUse(Exception):
     """Somebody else listens there, or this user may not."""
 
 
-def serve() -> None:
+def serve(config: ConfigOption = None) -> None:
     """Serve the gateway until Ctrl-C, with the engines of the served models.
 
     The first start fetches the models and shows an API key, once.
@@ -48,7 +50,7 @@ def serve() -> None:
             fetch(store, model, model.file)
     open_database(settings.database).dispose()  # one that cannot be used is refused before anything is started
     app = create_app(settings)
-    config = uvicorn.Config(
+    server_config = uvicorn.Config(
         app,
         http="httptools",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
@@ -57,10 +59,10 @@ def serve() -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(server_config)
     # uvicorn ends everything on a signal, then raises it again: whoever was told to stop, and did, has not failed.
     with contextlib.suppress(KeyboardInterrupt):
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=server_config.get_loop_factory()) as runner:
             runner.run(_serve(server, listener, app, settings, catalog))
         if not server.started:
             raise SystemExit(1)

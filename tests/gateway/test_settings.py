@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.app import served_catalog
+from gateway.served import served_catalog
 from gateway.settings import Settings, SettingsError, load_settings
 from models.catalog import CatalogError
 
