@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-import aiohttp
 import anyio.to_thread
 from fastapi import FastAPI, Request
 from prometheus_client import CollectorRegistry
@@ -12,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from gateway.api import catalog as catalog_api
-from gateway.api import chat as chat_api
+from gateway.api import decision as decision_api
 from gateway.api import operations as operations_api
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, error_response
 from gateway.guard import Guard
@@ -28,25 +27,24 @@ from models.catalog import Catalog
 from models.engine import Engine
 from models.engines import ENGINES, Surroundings
 from models.store import ModelStore
-from models.upstream import new_session
 from router.bar import parse_bar
 from router.decision import Knowledge
 from router.knowledge import load_knowledge
 from router.strategies import STRATEGIES
 
-EngineMaker = Callable[[Catalog, Settings, aiohttp.ClientSession], Mapping[str, Engine]]
+EngineMaker = Callable[[Catalog, Settings], Mapping[str, Engine]]
 KnowledgeMaker = Callable[[Catalog, Settings], Knowledge]
 
 
-def make_engines(catalog: Catalog, settings: Settings, session: aiohttp.ClientSession) -> Mapping[str, Engine]:
+def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Engine]:
     """An engine for every row of the catalogue."""
-    around = Surroundings(session, model_store(settings), settings.data_dir / "logs")
+    around = Surroundings(model_store(settings), settings.data_dir / "logs")
     return {model.name: ENGINES[model.engine](model, around) for model in catalog}
 
 
 def load_knowledge_for(catalog: Catalog, settings: Settings) -> Knowledge:
     """What the router knows about the served models, against the operator's bar."""
-    return load_knowledge(tuple(catalog), parse_bar(settings.bar, settings.confidence))
+    return load_knowledge(catalog.chatting, parse_bar(settings.bar, settings.confidence))
 
 
 def create_app(
@@ -65,7 +63,7 @@ def create_app(
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
     )
-    for routes in (chat_api.routes, catalog_api.routes, operations_api.routes):
+    for routes in (decision_api.routes, catalog_api.routes, operations_api.routes):
         app.include_router(routes)
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_middleware(Guard, runtime=lambda: app.state.runtime)
@@ -87,30 +85,29 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
         metrics = Metrics(registry)
         metrics.build_info.labels(app.version).set(1)
         ledger = Ledger(database)
-        async with new_session() as session:
-            made = engine_maker(catalog, settings, session)
-            engines = {m.name: Limited(made[m.name], parallel=m.parallel, queue=m.queue) for m in catalog}
-            app.state.runtime = Runtime(
-                settings=settings,
-                catalog=catalog,
-                engines=engines,
-                strategy=STRATEGIES[settings.strategy](),
-                knowledge=knowledge_maker(catalog, settings),
-                keys=Keys(database, read_pepper(settings.data_dir)),
-                ledger=ledger,
-                meter=Meter(ledger, metrics, catalog.safe),
-                registry=registry,
-            )
-            try:
-                for engine in engines.values():
-                    await engine.start()
-                yield
-            finally:
-                for engine in engines.values():
-                    await engine.stop()
-                await app.state.runtime.meter.close()
-                await anyio.to_thread.run_sync(ledger.close)
-                database.dispose()
+        made = engine_maker(catalog, settings)
+        engines = {m.name: Limited(made[m.name], parallel=m.parallel, queue=m.queue) for m in catalog}
+        app.state.runtime = Runtime(
+            settings=settings,
+            catalog=catalog,
+            engines=engines,
+            strategy=STRATEGIES[settings.strategy](),
+            knowledge=knowledge_maker(catalog, settings),
+            keys=Keys(database, read_pepper(settings.data_dir)),
+            ledger=ledger,
+            meter=Meter(ledger, metrics, catalog.safe),
+            registry=registry,
+        )
+        try:
+            for engine in engines.values():
+                await engine.start()
+            yield
+        finally:
+            for engine in engines.values():
+                await engine.stop()
+            await app.state.runtime.meter.close()
+            await anyio.to_thread.run_sync(ledger.close)
+            database.dispose()
 
     return lifespan
 

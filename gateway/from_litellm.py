@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from models.catalog import AUTO
-from models.document import Document, DocumentError, Loc, Problem
+from models.yamlfile import Loc, Problem, YamlError, YamlFile
 
 ENVIRON = "os.environ/"
 UNKNOWN_CONTEXT_TOKENS = 131_072  # what most hosted models take; an engine refuses what is too long for it
@@ -150,17 +150,17 @@ class _Row:
     knows_context: bool
 
 
-def translate(document: Document) -> Imported:
-    """Raises DocumentError for a file that is no LiteLLM configuration. Read *document* without variables filled in."""
-    config = document.value
+def translate(file: YamlFile) -> Imported:
+    """Raises YamlError for a file that is no LiteLLM configuration. Read *file* without variables filled in."""
+    config = file.value
     if not isinstance(config, dict):
-        raise DocumentError(f"{document.path}:1: must hold a LiteLLM configuration: model_list, router_settings, ...")
+        raise YamlError(f"{file.path}:1: must hold a LiteLLM configuration: model_list, router_settings, ...")
     ledger = _Ledger()
     rows = [_row(entry, ledger) for entry in _entries(config, ledger)]
     aliases = _name(rows, ledger)
     by_price = _rank(rows)
     aliases |= _aliases(config, {row.entry.name: row.fields["name"] for row in reversed(rows)} | aliases, ledger)
-    text = _write(document.path.name, rows, by_price, aliases, _redis_url(config, ledger))
+    text = _write(file.path.name, rows, by_price, aliases, _redis_url(config, ledger))
     names = tuple(row.fields["name"] for row in rows)
     return Imported(text, names, tuple(_dropped(config, ledger)), tuple(ledger.variables))
 

@@ -1,10 +1,8 @@
 """How many answers an engine makes at once, and who waits for one. In this process only."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
-from models.engine import Call, Chunk, Engine, EngineBusy, Health
+from models.engine import Call, Engine, EngineBusy, Health, Reply
 
 QUEUE_TIMEOUT_SECONDS = 120.0
 RETRY_AFTER_SECONDS = 2.0
@@ -33,22 +31,21 @@ class Limited:
     def health(self) -> Health:
         return self.engine.health()
 
-    async def answer(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    async def begin(self, call: Call) -> Reply:
         await self._take_slot()
         try:
-            async with aclosing(self.engine.answer(call)) as chunks:
-                async for chunk in chunks:
-                    yield chunk
-        finally:
+            reply = await self.engine.begin(call)
+        except BaseException:
             self._slots.release()
+            raise
+        reply.when_closed(self._slots.release)
+        return reply
 
     async def _take_slot(self) -> None:
         if self._slots.locked() and self._waiting >= self._queue:
             raise EngineBusy("too many requests wait for this model", retry_after_seconds=RETRY_AFTER_SECONDS)
         self._waiting += 1
         try:
-            # Not wait_for: it acquires in a task of its own, so that a burst overtakes the check above, and in Python
-            # 3.11 it loses a cancellation that comes together with the slot.
             async with asyncio.timeout(QUEUE_TIMEOUT_SECONDS):
                 await self._slots.acquire()
         except TimeoutError:

@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from gateway.ledger.charge import Charge, Outcome
 from gateway.ledger.store import Ledger
 from models.catalog import Model
-from models.engine import Chunk, Usage
-from router.decision import Decision
+from models.engine import Reply, Usage
+from router.decision import Basis, Decision
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
@@ -59,6 +59,9 @@ class Metrics:
         self.engine_queue = gauge("engine_queue_requests", "Requests waiting for a place at the engine.", "model")
         self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.")
         self.build_info = gauge("build_info", "1, with the version.", "version")
+
+    def decided(self, model: str, basis: Basis) -> None:
+        self.decisions.labels(model, basis).inc()
 
 
 class Meter:
@@ -130,8 +133,7 @@ class Tab:
         self._model: Model | None = None
         self._attempts = 0
         self._called_at: float | None = None
-        self._usage: Usage | None = None
-        self._engine_seconds: float | None = None
+        self._reply: Reply | None = None
         self._written: asyncio.Future[None] | None = None
 
     @property
@@ -162,19 +164,16 @@ class Tab:
         self._model = model
         self._attempts += 1
         self._called_at = perf_counter()
-        self._usage = self._engine_seconds = None
+        self._reply = None
 
-    def received(self, chunk: Chunk) -> None:
-        """A chunk came; what it counts replaces what was counted before."""
-        self._known.setdefault("first_chunk_seconds", self.seconds)
-        self._usage = chunk.usage or self._usage
-        self._engine_seconds = chunk.engine_seconds or self._engine_seconds
+    def answering(self, reply: Reply) -> None:
+        """The first block is here; what *reply* has counted is read when the tab is closed."""
+        self._known["first_chunk_seconds"] = self.seconds
+        self._reply = reply
 
     def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> asyncio.Future[None]:
         """Turn the tab into a charge; the future is done when that is in the ledger."""
         if self._written is None:
-            if outcome is Outcome.REFUSED:  # an engine that refuses computes nothing
-                self._usage, self._engine_seconds = Usage(0, 0), 0.0
             self._written = self._settle(self._charge(outcome, status, code), self._model)
         return self._written
 
@@ -183,7 +182,7 @@ class Tab:
         await asyncio.wait({self.close(outcome, status, code)}, timeout=LEDGER_PATIENCE_SECONDS)
 
     def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
-        elapsed_seconds = perf_counter() - self._called_at if self._called_at is not None else None
+        usage, engine_seconds = self._counts(outcome)
         return Charge(
             id=self.request_id,
             at=self._at,
@@ -195,12 +194,22 @@ class Tab:
             streamed=self._known.pop("streamed", False),
             model=self._model.name if self._model else None,
             build=self._model.build if self._model else None,
-            prompt_tokens=self._usage.prompt_tokens if self._usage else None,
-            completion_tokens=self._usage.completion_tokens if self._usage else None,
-            cached_tokens=self._usage.cached_tokens if self._usage else None,
-            engine_seconds=self._engine_seconds if self._engine_seconds is not None else elapsed_seconds,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            cached_tokens=usage.cached_tokens if usage else None,
+            engine_seconds=engine_seconds,
             **self._known,
         )
+
+    def _counts(self, outcome: Outcome) -> tuple[Usage | None, float | None]:
+        """What was computed, as the engine counts it; seconds by our own clock where it does not say."""
+        if outcome is Outcome.REFUSED:  # an engine that refuses computes nothing
+            return Usage(0, 0), 0.0
+        usage = self._reply.usage if self._reply else None
+        engine_seconds = self._reply.engine_seconds if self._reply else None
+        if engine_seconds is None and self._called_at is not None:
+            engine_seconds = perf_counter() - self._called_at
+        return usage, engine_seconds
 
 
 def _priced(charge: Charge, model: Model | None, safe: Model) -> Charge:

@@ -1,8 +1,8 @@
 """Which rows are served: those that the settings name, of the settings file or of the catalogue."""
 
 from gateway.settings import Settings, SettingsError, told
-from models.catalog import AUTO, Catalog, Price, alias_problems, catalog_of, load_catalog
-from models.document import Problem
+from models.catalog import AUTO, Catalog, Price, alias_problems, catalog_of, chat_problems, load_catalog
+from models.yamlfile import Problem
 
 ALL = ("all",)
 
@@ -23,6 +23,7 @@ def served_catalog(settings: Settings) -> Catalog:
         for place, name in enumerate(names)
         if name not in known
     ]
+    problems += chat_problems(known[name] for name in names if name in known)
     problems += alias_problems(settings.aliases or {}, list(known))
     if problems:
         raise SettingsError("\n".join(told(settings, problem) for problem in problems))

@@ -15,8 +15,8 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
-from models.catalog import BUILTIN_CATALOG, Model, name_problems
-from models.document import DocumentError, Loc, Problem, problems_in, read_document, shown
+from models.catalog import BUILTIN_CATALOG, Model, row_problems
+from models.yamlfile import Loc, Problem, YamlError, problems_in, read_yaml, shown
 from router.bar import parse_bar
 
 PREFIX = "POINTSMAN_"
@@ -75,12 +75,15 @@ class Settings(BaseSettings):
         description="price of an hour of this machine, for models that have no price of their own",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
+    keepalive_seconds: float = Field(
+        15,
+        gt=0,
+        allow_inf_nan=False,
+        description="a stream on which nothing was written for so long gets a comment line",
+    )
     shutdown_seconds: int = Field(10, ge=0, description="time that running answers get to finish on shutdown")
     workers: int = Field(1, ge=1, le=MOST_WORKERS, description="processes that serve, each with an event loop")
     response_retention_days: int = Field(30, ge=1, description="how long stored responses are kept")
-    keepalive_seconds: float = Field(
-        15.0, gt=0, allow_inf_nan=False, description="between two comment lines to a client while an engine thinks"
-    )
     redis_url: str | None = Field(
         None,
         pattern=r"^(redis|rediss|unix)://",
@@ -130,7 +133,7 @@ def load(kind: type[SomeSettings], **overrides: object) -> SomeSettings:
         raise SettingsError(_told(file.problems + problems_in(kind, error), file, overrides)) from error
     except pydantic_settings.SettingsError as error:
         raise SettingsError(f"POINTSMAN_*: {error}; a section as one variable is a JSON object") from error
-    problems = file.problems + [replace(p, loc=("rows", *p.loc[1:])) for p in name_problems(settings.rows)]
+    problems = file.problems + [replace(p, loc=("rows", *p.loc[1:])) for p in row_problems(settings.rows)]
     if problems:
         raise SettingsError(_told(problems, file, overrides))
     return settings
@@ -151,14 +154,14 @@ def _read(path: Path, kind: type[BaseModel]) -> FileSettings:
         raise SettingsError(f"{path}: no such file; set {CONFIG_VARIABLE} to one of settings, or unset it") from error
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}") from error
-    except DocumentError as error:
+    except YamlError as error:
         raise SettingsError(str(error)) from error
 
 
 def told(settings: Settings, problem: Problem) -> str:
     """Where *problem* stands, in the file that the settings came from or in a variable, and the remedy."""
     variable = _variable(problem.loc[:1])
-    document = read_document(settings.config) if settings.config else None
+    document = read_yaml(settings.config) if settings.config else None
     if document and document.has(problem.loc[:1]) and not os.environ.get(variable):
         return document.tell(problem)
     return f"{variable}: {problem.remedy}"

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from models.document import Document, DocumentError, Problem, read_document
+from models.yamlfile import Problem, YamlError, YamlFile, read_yaml
 
 NOT_IN_FILE = {
     "config": "not permitted here: it is this file; say which with --config or POINTSMAN_CONFIG",
@@ -24,7 +24,7 @@ class FileSettings:
     `places`: for each of `rows`, its place under `models`, where names and rows may stand side by side.
     """
 
-    document: Document | None
+    document: YamlFile | None
     values: dict[str, Any]
     problems: list[Problem]
     places: Mapping[int, int]
@@ -41,11 +41,11 @@ NO_FILE = FileSettings(None, {}, [], {})
 
 
 def read_settings_file(path: Path, kind: type[BaseModel]) -> FileSettings:
-    """Read *path*, of which *kind* has the keys. Raises OSError, and DocumentError for what holds no settings."""
-    document = read_document(path)
+    """Read *path*, of which *kind* has the keys. Raises OSError, and YamlError for what holds no settings."""
+    document = read_yaml(path)
     raw = {} if document.value is None else document.value
     if not isinstance(raw, dict):
-        raise DocumentError(f"{path}:1: must hold settings, one `name: value` a line")
+        raise YamlError(f"{path}:1: must hold settings, one `name: value` a line")
     values = {str(key): value for key, value in raw.items() if key not in NOT_IN_FILE}
     problems = [Problem((key,), None, why) for key, why in NOT_IN_FILE.items() if key in raw]
     problems += [Problem((name,), None, _PASSWORD) for name in values if _has_password(document.text((name,)) or "")]

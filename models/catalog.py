@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from models.document import DocumentError, Problem, problems_in, read_document
 from models.engine import Usage
+from models.yamlfile import Problem, YamlError, problems_in, read_yaml
 
 BUILTIN_CATALOG = Path(__file__).with_name("catalog.yaml")
 BUILD_HEX_DIGITS = 12
@@ -97,6 +98,29 @@ class Speed(_Strict):
     completion_tokens_per_second: float = Field(gt=0)
 
 
+class Ability(StrEnum):
+    """What a request may need of a model beyond text in and text out."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    TOOLS = "tools"
+    STRUCTURED = "structured"
+    LOGPROBS = "logprobs"
+    CHOICES = "choices"
+    REASONING = "reasoning"
+    IMAGES = "images"
+    AUDIO = "audio"
+    FILES = "files"
+    MEDIA_URLS = "media_urls"
+
+
+# What any current OpenAI-speaking server of text models does; a row that says otherwise lists its own.
+TEXT_ABILITIES = frozenset(
+    {Ability.CHAT, Ability.COMPLETIONS, Ability.TOOLS, Ability.STRUCTURED, Ability.LOGPROBS, Ability.CHOICES}
+)
+
+
 class Model(_Strict):
     """One row: one build (weights, quantisation, attention) behind one engine."""
 
@@ -104,6 +128,17 @@ class Model(_Strict):
     engine: Literal["llamacpp", "openai", "litellm", "scripted"]
     tier: int = Field(ge=0, description="rank by cost: 0 is the cheapest; the highest tier is the safe tier")
     context_tokens: int = Field(gt=0)
+    abilities: frozenset[Ability] = Field(
+        default=TEXT_ABILITIES,
+        min_length=1,
+        description="what it can do; requests that need more go elsewhere. choices: `n` over 1; structured: JSON as "
+        "response_format; media_urls: fetch images by URL (its server then calls addresses that clients choose)",
+    )
+    counts: Literal["last", "vllm", "llamacpp"] = Field(
+        default="last",
+        description="when a server of engine openai counts a stream's tokens: with its last chunk, or, asked in "
+        "vLLM's or llama.cpp's way, with each one, so that an answer cut short can be charged by tokens",
+    )
     licence: str = ""
     file: WeightsFile | None = None
     base_url: str | None = Field(default=None, pattern=r"^https?://[^/?#]+[^?#]*$")
@@ -172,8 +207,13 @@ class Catalog:
 
     @property
     def safe(self) -> Model:
-        """The model that may always serve: the last of the highest tier."""
-        return list(self.models.values())[-1]
+        """The model that may always serve: the last of the highest tier that chats."""
+        return self.chatting[-1]
+
+    @property
+    def chatting(self) -> tuple[Model, ...]:
+        """The models that answer conversations, cheapest tier first: what the router chooses among."""
+        return tuple(model for model in self if Ability.CHAT in model.abilities)
 
     def only(self, names: tuple[str, ...]) -> "Catalog":
         """The catalogue reduced to *names*. Raises CatalogError for a name it does not have."""
@@ -191,17 +231,18 @@ class _CatalogFile(_Strict):
 def load_catalog(path: Path = BUILTIN_CATALOG) -> Catalog:
     """Read and check *path*. Raises CatalogError with a line for every mistake, each with its remedy."""
     try:
-        document = read_document(path)
+        document = read_yaml(path)
         raw = _CatalogFile.model_validate(document.value)
     except FileNotFoundError as error:
         raise CatalogError(f"{path}: no such file; set POINTSMAN_CATALOG to a catalogue, or unset it") from error
     except OSError as error:
         raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
-    except DocumentError as error:
+    except YamlError as error:
         raise CatalogError(str(error)) from error
     except ValidationError as error:
         raise CatalogError(document.tell_all(problems_in(_CatalogFile, error))) from error
-    if problems := name_problems(raw.models) + alias_problems(raw.aliases, [m.name for m in raw.models]):
+    names = [m.name for m in raw.models]
+    if problems := row_problems(raw.models) + chat_problems(raw.models) + alias_problems(raw.aliases, names):
         raise CatalogError(document.tell_all(problems))
     return catalog_of(raw.models, raw.aliases)
 
@@ -210,8 +251,8 @@ def catalog_of(models: Iterable[Model], aliases: Mapping[str, str]) -> Catalog:
     return Catalog({m.name: m for m in sorted(models, key=lambda m: m.tier)}, aliases)
 
 
-def name_problems(models: Sequence[Model]) -> list[Problem]:
-    """What is wrong with the names of rows."""
+def row_problems(models: Sequence[Model]) -> list[Problem]:
+    """What is wrong with rows that stand beside each other."""
     names = [m.name for m in models]
     problems = []
     for place, name in enumerate(names):
@@ -221,6 +262,12 @@ def name_problems(models: Sequence[Model]) -> list[Problem]:
             remedy = f"none may have the name {AUTO}, which asks the router to choose; rename it"
             problems.append(Problem(("models", place, "name"), None, remedy))
     return problems
+
+
+def chat_problems(models: Iterable[Model]) -> list[Problem]:
+    if any(Ability.CHAT in m.abilities for m in models):
+        return []
+    return [Problem(("models",), None, "none has the ability chat, so nothing could answer; add a row that has")]
 
 
 def alias_problems(aliases: Mapping[str, str], names: Sequence[str]) -> list[Problem]:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
-from gateway.guard import held_of
+from gateway.held import held_of
 from models.engine import EngineState
 
 routes = APIRouter(tags=["operations"])

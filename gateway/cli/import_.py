@@ -10,7 +10,7 @@ from rich.markup import escape
 from gateway.cli.screen import problems
 from gateway.from_litellm import translate
 from gateway.settings import CONFIG_FILE, SettingsError
-from models.document import DocumentError, read_document
+from models.yamlfile import YamlError, read_yaml
 
 app = typer.Typer(help="Turn another gateway's configuration into a pointsman.yaml.", no_args_is_help=True)
 
@@ -35,11 +35,11 @@ def litellm(
     if output and output.exists() and not force:
         raise SettingsError(f"{output} is there already; --force writes over it")
     try:
-        document = read_document(config, variables=None)
-        imported = translate(document)
+        file = read_yaml(config, variables=None)
+        imported = translate(file)
     except OSError as error:
         raise SettingsError(f"{config}: cannot be read: {error.strerror}") from error
-    except DocumentError as error:
+    except YamlError as error:
         raise SettingsError(str(error)) from error
     if output:
         output.write_text(imported.text, encoding="utf-8")
@@ -47,7 +47,7 @@ def litellm(
         typer.echo(imported.text, nl=False)
     if imported.dropped:
         _say("[yellow]Not carried, or not as it was:[/]")
-        _say(escape(document.tell_all(list(imported.dropped))))
+        _say(escape(file.tell_all(list(imported.dropped))))
     _say(f"{len(imported.models)} models: {escape(', '.join(imported.models) or 'none; the built-in ones are served')}")
     if missing := [name for name in imported.variables if not os.environ.get(name)]:
         _say(f"Set in the environment: {', '.join(missing)}")

@@ -30,7 +30,7 @@ def route(
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})
     request = parse_chat(json.dumps({"model": model, "messages": messages}).encode(), catalog)
-    decision, seconds = decide(STRATEGIES[settings.strategy](), load_knowledge_for(catalog, settings), request)
+    decision, seconds = decide(STRATEGIES[settings.strategy](), load_knowledge_for(catalog, settings), catalog, request)
     console.print(f"[bold]{decision.model}[/]   basis: {decision.basis}   {1e3 * seconds:.2f} ms", highlight=False)
     console.print(f"template {decision.template or 'none: no system message, no tools'}", highlight=False)
     if not decision.estimates:

@@ -45,12 +45,12 @@ class Problem:
     remedy: str
 
 
-class DocumentError(ValueError):
+class YamlError(ValueError):
     """A file cannot be used; the message has a line for every mistake in it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class YamlFile:
     """`value` is what the file says, with variables filled in; `root` is its syntax tree, which knows the lines."""
 
     path: Path
@@ -104,19 +104,19 @@ def _child(node: yaml.Node | None, part: int | str) -> tuple[yaml.Node, yaml.Nod
     return None
 
 
-def read_document(path: Path, variables: Mapping[str, str] | None = os.environ) -> Document:
+def read_yaml(path: Path, variables: Mapping[str, str] | None = os.environ) -> YamlFile:
     """Read *path* with `${NAME}` filled in from *variables*; None leaves it as it is. `$${NAME}` stands for `${NAME}`.
 
-    Raises OSError; DocumentError for what is not YAML, for a key given twice and for a variable that is not set.
+    Raises OSError; YamlError for what is not YAML, for a key given twice and for a variable that is not set.
     """
     try:
-        return parse_document(path, path.read_text(encoding="utf-8"), variables)
+        return parse_yaml(path, path.read_text(encoding="utf-8"), variables)
     except UnicodeDecodeError as error:
-        raise DocumentError(f"{path}: not valid YAML: not UTF-8 at byte {error.start}") from error
+        raise YamlError(f"{path}: not valid YAML: not UTF-8 at byte {error.start}") from error
 
 
-def parse_document(path: Path, text: str, variables: Mapping[str, str] | None = os.environ) -> Document:
-    """As `read_document`, of a text that is not read from *path*."""
+def parse_yaml(path: Path, text: str, variables: Mapping[str, str] | None = os.environ) -> YamlFile:
+    """As `read_yaml`, of a text that is not read from *path*."""
     try:
         loader = _Loader(text)
         try:
@@ -124,20 +124,20 @@ def parse_document(path: Path, text: str, variables: Mapping[str, str] | None = 
             written: dict[int, str] = {}
             problems = list(_walk(root, variables, written)) if root else []
             if problems:
-                raise DocumentError(Document(path, None, root, written).tell_all(problems))
+                raise YamlError(YamlFile(path, None, root, written).tell_all(problems))
             value = loader.construct_document(root) if root else None
         finally:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise DocumentError(f"{path}{line}: not valid YAML: {error.problem}") from error
+        raise YamlError(f"{path}{line}: not valid YAML: {error.problem}") from error
     except yaml.YAMLError as error:
-        raise DocumentError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    except DocumentError:
+        raise YamlError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    except YamlError:
         raise
     except (ValueError, RecursionError) as error:  # 2024-13-45, which YAML takes for a date
-        raise DocumentError(f"{path}: not valid YAML: {error}") from error
-    return Document(path, value, root, written)
+        raise YamlError(f"{path}: not valid YAML: {error}") from error
+    return YamlFile(path, value, root, written)
 
 
 def _walk(root: yaml.Node, variables: Mapping[str, str] | None, written: dict[int, str]) -> Iterator[Problem]:
