@@ -6,11 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
+from itertools import count
 from typing import Any
 
 import yaml
 
-from models.catalog import AUTO
+from gateway.settings import Settings
+from models.catalog import AUTO, TEXT_ABILITIES, Ability
 from models.yamlfile import Loc, Problem, YamlError, YamlFile
 
 ENVIRON = "os.environ/"
@@ -46,8 +48,18 @@ OPENAI_SPEAKING: Mapping[str, tuple[str | None, str | None]] = {
 OLLAMA = ("ollama", "ollama_chat")
 OTHER_KEYS = {"anthropic": "ANTHROPIC_API_KEY", "gemini": "GEMINI_API_KEY"}
 _OPENAI_NAMES = re.compile(r"^(gpt-|chatgpt-|o[1-9](-|$)|ft:gpt)")
-_NO_CHAT = re.compile(r"embed|whisper|tts|dall-e|rerank|moderation|image|bge-|codebert", re.IGNORECASE)
-_CHAT_MODES = ("chat", "completion", "responses")
+_EMBEDS = re.compile(r"embed|bge-|codebert", re.IGNORECASE)
+_NOT_SERVED = re.compile(r"whisper|tts|dall-e|rerank|moderation|image", re.IGNORECASE)
+_MODES = ("chat", "completion", "responses", "embedding")
+# What `model_info` says a model can do -> our word for it.
+ABILITIES = {
+    "supports_function_calling": Ability.TOOLS,
+    "supports_response_schema": Ability.STRUCTURED,
+    "supports_reasoning": Ability.REASONING,
+    "supports_vision": Ability.IMAGES,
+    "supports_audio_input": Ability.AUDIO,
+    "supports_pdf_input": Ability.FILES,
+}
 _NO_KEYS = frozenset(  # what people write where a server wants no key
     {"none", "null", "empty", "dummy", "fake", "fake-key", "sk-fake", "any", "anything", "not-needed"}
     | {"no-key", "no-key-required", "ollama", "lm-studio"}
@@ -83,6 +95,9 @@ WHY: Mapping[str, str] = {
     "drop_params": "fields that Pointsman does not read reach the engine unchanged",
     "set_verbose": "log_level says what is logged",
     "environment_variables": "set it in the environment where pointsman serve is started; values are not copied",
+    "api_base": "is no URL that can be copied",
+    "api_key": "keys are not copied; name a variable that holds it",
+    "litellm_credential_name": "there is no such credential in the file",
     "include": "import that file too",
     "organization": "no such header is sent; a key of that organisation says the same",
     "extra_headers": "no headers are added to a call",
@@ -94,7 +109,7 @@ _PREFIXES: Mapping[str, str] = {
     "aws_": _SDK,
     "vertex_": _SDK,
     "redis_": "one redis_url says it all",
-    "supports_": "a row does not say what its model can do",
+    "supports_": "there is no such ability",
     "input_cost": _PRICE,
     "output_cost": _PRICE,
 }
@@ -118,10 +133,15 @@ class _Ledger:
     carried: set[Loc] = field(default_factory=set)
     why: dict[Loc, str] = field(default_factory=dict)
     variables: dict[str, None] = field(default_factory=dict)
+    secrets: dict[str, object] = field(default_factory=dict)
 
     def variable(self, name: str) -> str:
         self.variables[name] = None
         return name
+
+    def propose(self, name: str, secret: object) -> str:
+        """A variable for *secret*: the same for the same one, numbered where another has the name."""
+        return next(name for name in _numbered(name, "_") if self.secrets.setdefault(name, secret) == secret)
 
     def text(self, value: object) -> str:
         """A value of the old file as ours: `os.environ/NAME` is `${NAME}`."""
@@ -156,7 +176,7 @@ def translate(file: YamlFile) -> Imported:
     if not isinstance(config, dict):
         raise YamlError(f"{file.path}:1: must hold a LiteLLM configuration: model_list, router_settings, ...")
     ledger = _Ledger()
-    rows = [_row(entry, ledger) for entry in _entries(config, ledger)]
+    rows = _together([_row(entry, ledger) for entry in _entries(config, ledger)])
     aliases = _name(rows, ledger)
     by_price = _rank(rows)
     aliases |= _aliases(config, {row.entry.name: row.fields["name"] for row in reversed(rows)} | aliases, ledger)
@@ -208,10 +228,10 @@ def _credentials(config: Mapping[str, Any]) -> dict[Any, tuple[Loc, dict[str, An
 def _not_a_row(entry: _Entry) -> str | None:
     if "*" in entry.name or "*" in entry.model:
         return "a wildcard: write a row for each model that callers may name"
-    mode = entry.info.get("mode") or entry.params.get("mode")
-    if mode in _CHAT_MODES or (mode is None and not _NO_CHAT.search(entry.model)):
+    mode = entry.info.get("mode")
+    if mode in _MODES or (mode is None and not _NOT_SERVED.search(entry.model)):
         return None
-    return f"not a model that chats ({mode or entry.model}); add it by hand where Pointsman serves its kind"
+    return f"neither chats nor embeds ({mode or entry.model}), so it cannot be called"
 
 
 def _row(entry: _Entry, ledger: _Ledger) -> _Row:
@@ -232,6 +252,8 @@ def _row(entry: _Entry, ledger: _Ledger) -> _Row:
     key = _key(entry, provider, fields, ledger)
     if key:
         fields["api_key_env"] = ledger.variable(key)
+    if abilities := _abilities(entry, ledger):
+        fields["abilities"] = abilities
     context = _context(entry, ledger)
     fields["context_tokens"] = context or UNKNOWN_CONTEXT_TOKENS
     if price := _price(entry, ledger):
@@ -264,7 +286,7 @@ def _base_url(entry: _Entry, provider: str, ledger: _Ledger) -> str:
         url = f"${{{ledger.variable(f'{name}_API_BASE')}}}"
         if given:
             at = entry.locs.get("api_base") or entry.locs["base_url"]
-            ledger.why[at] = f"is no URL; set {name}_API_BASE in the environment to one"
+            ledger.why[at] = f"is no URL that can be copied; set {name}_API_BASE in the environment to one"
     is_bare = provider in OLLAMA and not url.rstrip("/").endswith("/v1")
     return f"{url.rstrip('/')}/v1" if is_bare else url
 
@@ -276,7 +298,8 @@ def _carry(entry: _Entry, *keys: str, ledger: _Ledger) -> str:
 
 
 def _is_url(value: object) -> bool:
-    return bool(_environ_name(value) or re.fullmatch(r"https?://[^/?#\s]+[^?#\s]*", str(value or "")))
+    """One that may be copied: with a login in it, it may not."""
+    return bool(_environ_name(value) or re.fullmatch(r"https?://[^/?#@\s]+[^?#@\s]*", str(value or "")))
 
 
 def _environ_name(value: object) -> str | None:
@@ -296,7 +319,7 @@ def _key(entry: _Entry, provider: str, fields: Mapping[str, Any], ledger: _Ledge
     if not value or str(value).lower() in _NO_KEYS:
         ledger.why[at] = "is not a key; the server is called without one"
         return None
-    proposed = f"{_slug(entry.name)}_API_KEY"
+    proposed = ledger.propose(f"{_slug(entry.name)}_API_KEY", value)
     ledger.why[at] = f"keys are not copied; set {proposed} in the environment to it"
     return proposed
 
@@ -313,6 +336,20 @@ def _context(entry: _Entry, ledger: _Ledger) -> int | None:
             ledger.carried.add((*entry.loc, "model_info", key))
             return tokens
     return None
+
+
+def _abilities(entry: _Entry, ledger: _Ledger) -> list[str]:
+    """Every ability of the row; empty where it has those that any model of text has."""
+    if entry.info.get("mode") == "embedding" or ("mode" not in entry.info and _EMBEDS.search(entry.model)):
+        return [str(Ability.EMBEDDINGS)]
+    if entry.info.get("mode") == "completion":
+        return [str(Ability.COMPLETIONS)]
+    abilities = set(TEXT_ABILITIES)
+    for key, ability in ABILITIES.items():
+        if isinstance(entry.info.get(key), bool):
+            ledger.carried.add((*entry.loc, "model_info", key))
+            (abilities.add if entry.info[key] else abilities.discard)(ability)
+    return sorted(map(str, abilities)) if abilities != TEXT_ABILITIES else []
 
 
 def _price(entry: _Entry, ledger: _Ledger) -> dict[str, float] | None:
@@ -338,7 +375,27 @@ def _cost(entry: _Entry, key: str) -> Decimal | None:
     return usd if usd.is_finite() and usd >= 0 else None
 
 
-# Names, tiers, aliases.
+# Replicas, names, tiers, aliases.
+
+
+def _together(rows: list[_Row]) -> list[_Row]:
+    """Servers of one model under one name and one key are replicas of one row."""
+    kept: list[_Row] = []
+    for row in rows:
+        first = next((other for other in kept if _serves_the_same(other, row)), None)
+        if first is None:
+            kept.append(row)
+        else:
+            first.fields["replicas"] = [*first.fields.get("replicas", ()), row.fields["base_url"]]
+    return kept
+
+
+def _serves_the_same(first: _Row, row: _Row) -> bool:
+    """As far as a caller can tell; from another place."""
+    addresses = ("base_url", "replicas")
+    rest, others = ({key: r.fields[key] for key in r.fields if key not in addresses} for r in (first, row))
+    is_elsewhere = row.fields.get("base_url") not in (first.fields.get("base_url"), *first.fields.get("replicas", ()))
+    return first.entry.name == row.entry.name and rest == others and rest["engine"] == "openai" and is_elsewhere
 
 
 def _name(rows: list[_Row], ledger: _Ledger) -> dict[str, str]:
@@ -349,7 +406,7 @@ def _name(rows: list[_Row], ledger: _Ledger) -> dict[str, str]:
         old = row.entry.name
         wanted = re.sub(r"[^A-Za-z0-9._/:-]+", "-", old).strip("-./:_")[:120] or "model"
         wanted = "litellm-auto" if wanted == AUTO else wanted
-        name = next(name for name in _numbered(wanted) if name not in taken)
+        name = next(name for name in _numbered(wanted, "-") if name not in taken)
         taken.add(name)
         row.fields = {"name": name, **row.fields}
         at = (*row.entry.loc, "model_name")
@@ -363,12 +420,9 @@ def _name(rows: list[_Row], ledger: _Ledger) -> dict[str, str]:
     return aliases
 
 
-def _numbered(name: str) -> Iterator[str]:
+def _numbered(name: str, joint: str) -> Iterator[str]:
     yield name
-    number = 2
-    while True:
-        yield f"{name}-{number}"
-        number += 1
+    yield from (f"{name}{joint}{number}" for number in count(2))
 
 
 def _rank(rows: list[_Row]) -> bool:
@@ -392,6 +446,8 @@ def _aliases(config: Mapping[str, Any], names: Mapping[str, str], ledger: _Ledge
                 continue
             aliases[str(alias)] = names[str(model)]
             ledger.carried.add((*at, "model") if isinstance(target, dict) else at)
+            for key in target.keys() - {"model"} if isinstance(target, dict) else ():
+                ledger.why[*at, str(key)] = "an alias is a name and nothing else"
     return aliases
 
 
@@ -471,7 +527,7 @@ def _why(loc: Loc) -> str:
 
 
 def _write(source: str, rows: list[_Row], by_price: bool, aliases: Mapping[str, str], redis_url: str | None) -> str:
-    order = "by price" if by_price else "in the order of that file, as if the cheapest stood first"
+    order = "by price, the cheapest 0" if by_price else "in the order of that file, as if the cheapest stood first"
     lines = [
         f"# Made from {source} by: pointsman import litellm. To check it: pointsman check --config FILE",
         "# Callers' keys are made with: pointsman keys create NAME",
@@ -484,11 +540,20 @@ def _write(source: str, rows: list[_Row], by_price: bool, aliases: Mapping[str, 
             f"# LiteLLM has no tiers. These are {order}.",
             "# The highest is the one that may always serve: give it to the model you trust most.",
             "models:",
+            *_builtin(rows),
             "\n\n".join(_row_text(row) for row in rows),
         ]
     if aliases:
         lines += ["", _dump({"aliases": dict(aliases)})]
     return "\n".join(lines) + "\n"
+
+
+def _builtin(rows: list[_Row]) -> list[str]:
+    """A gateway needs a model that chats, and a LiteLLM proxy does not."""
+    if any(str(Ability.CHAT) in row.fields.get("abilities", (Ability.CHAT,)) for row in rows):
+        return []
+    names: tuple[str, ...] = Settings.model_fields["models"].default
+    return ["  # Nothing in that file chats; of the built-in models, these do.", *(f"  - {name}" for name in names), ""]
 
 
 def _row_text(row: _Row) -> str:

@@ -21,6 +21,7 @@ TOKENS_PER_PRICE = 1_000_000
 AUTO = "auto"  # what a client writes to let the router choose; no model may take the name
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ServerUrl = Annotated[str, Field(pattern=r"^https?://[^/?#]+[^?#]*$")]
 Wheel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+$")]
 
 
@@ -141,7 +142,8 @@ class Model(_Strict):
     )
     licence: str = ""
     file: WeightsFile | None = None
-    base_url: str | None = Field(default=None, pattern=r"^https?://[^/?#]+[^?#]*$")
+    base_url: ServerUrl | None = None
+    replicas: tuple[ServerUrl, ...] = Field(default=(), description="further base URLs that serve the same build")
     api_key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
     served_as: str | None = Field(default=None, description="the server's name for the model; its own name when unset")
     price: Price | None = None

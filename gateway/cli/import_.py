@@ -48,7 +48,7 @@ def litellm(
     if imported.dropped:
         _say("[yellow]Not carried, or not as it was:[/]")
         _say(escape(file.tell_all(list(imported.dropped))))
-    _say(f"{len(imported.models)} models: {escape(', '.join(imported.models) or 'none; the built-in ones are served')}")
+    _say(f"Models: {escape(', '.join(imported.models) or 'none; the built-in ones are served')}")
     if missing := [name for name in imported.variables if not os.environ.get(name)]:
         _say(f"Set in the environment: {', '.join(missing)}")
     _say(f"Next: pointsman keys create NAME; pointsman check --config {escape(str(output or CONFIG_FILE))}")
