@@ -22,6 +22,7 @@ _STRING = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$(\$)?\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MOST_LEVELS = 64  # a settings file needs eight
 SHOWN_CHARACTERS = 80  # of a wrong value
 
 # What pydantic calls a mistake -> what we do, with its own numbers filled in.
@@ -118,6 +119,7 @@ def read_yaml(path: Path, variables: Mapping[str, str] | None = os.environ) -> Y
 def parse_yaml(path: Path, text: str, variables: Mapping[str, str] | None = os.environ) -> YamlFile:
     """As `read_yaml`, of a text that is not read from *path*."""
     try:
+        _measure(path, text)
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
@@ -135,9 +137,18 @@ def parse_yaml(path: Path, text: str, variables: Mapping[str, str] | None = os.e
         raise YamlError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     except YamlError:
         raise
-    except (ValueError, RecursionError) as error:  # 2024-13-45, which YAML takes for a date
+    except ValueError as error:  # 2024-13-45, which YAML takes for a date
         raise YamlError(f"{path}: not valid YAML: {error}") from error
     return YamlFile(path, value, root, written)
+
+
+def _measure(path: Path, text: str) -> None:
+    """libyaml's composer recurses without a limit, and ends the process where the stack does."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS and event.start_mark:
+            raise YamlError(f"{path}:{event.start_mark.line + 1}: not valid YAML: more than {MOST_LEVELS} levels deep")
 
 
 def _walk(root: yaml.Node, variables: Mapping[str, str] | None, written: dict[int, str]) -> Iterator[Problem]:
@@ -213,7 +224,7 @@ def shown(value: object) -> str:
 def _nearest(key: str, keys: frozenset[str]) -> str:
     if key in ("api_key", "key", "token", "password") and "api_key_env" in keys:
         return "; keys stay out of files: api_key_env names the environment variable that holds it"
-    near = difflib.get_close_matches(key, sorted(keys), n=1)
+    near = difflib.get_close_matches(key, sorted(keys), n=1) or [name for name in sorted(keys) if name.startswith(key)]
     return f"; did you mean {near[0]}?" if near else f"; keys are: {', '.join(sorted(keys))}" if keys else ""
 
 
