@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Setting
 
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
-from models.yamlfile import Loc, Problem, YamlError, problems_in, read_yaml, shown
+from models.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
 from router.bar import parse_bar
 
 PREFIX = "POINTSMAN_"
@@ -190,7 +190,7 @@ def _told(problems: list[Problem], file: FileSettings, overrides: Mapping[str, o
 
 def _tell_variable(problem: Problem, overrides: Mapping[str, object]) -> str:
     name, holds = _said(problem.loc, overrides) or (_variable(problem.loc), problem.holds)
-    return f"{name}={holds}: {problem.remedy}" if holds is not None else f"{name}: {problem.remedy}"
+    return one_line(f"{name}={holds}: {problem.remedy}" if holds is not None else f"{name}: {problem.remedy}")
 
 
 def _said(loc: Loc, overrides: Mapping[str, object]) -> tuple[str, str] | None:

@@ -79,7 +79,8 @@ class YamlFile:
         if holds is not None and "${" in (text := self.text(problem.loc) or ""):
             holds = text  # the variable's name, never the secret it holds
         where = ".".join(map(str, problem.loc))
-        return ": ".join(filter(None, (f"{self.path}:{self.line(problem.loc)}", where, holds, problem.remedy)))
+        said = ": ".join(filter(None, (f"{self.path}:{self.line(problem.loc)}", where, holds, problem.remedy)))
+        return one_line(said)
 
     def tell_all(self, problems: list[Problem]) -> str:
         return "\n".join(self.tell(p) for p in sorted(problems, key=lambda p: self.line(p.loc)))
@@ -219,6 +220,11 @@ def shown(value: object) -> str:
     if "://" in text and "@" in text:
         text = "'..." + text[text.rindex("@") :]  # what stands before it may be a password
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+def one_line(text: str) -> str:
+    """A key or a value may hold what would end a line, or move the cursor of a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _nearest(key: str, keys: frozenset[str]) -> str:

@@ -119,7 +119,7 @@ def test_the_defaults_serve_this_machine_only_and_ask_for_a_key() -> None:
     assert (settings.host, settings.open_loopback, settings.strategy) == ("127.0.0.1", False, "evidence")
 
 
-@pytest.mark.parametrize(("name", "description"), leaves(Settings))
+@pytest.mark.parametrize(("name", "description"), list(leaves(Settings)))
 def test_every_setting_is_in_the_readme_with_its_description(name: str, description: str | None) -> None:
     [line] = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}`")]
     assert description

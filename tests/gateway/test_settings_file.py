@@ -2,8 +2,12 @@
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -273,3 +277,27 @@ def test_a_section_that_is_no_object_is_refused_by_the_variables_name(monkeypatc
 def test_money_in_a_file_is_exact() -> None:
     write("machine_hour_usd: 0.1")
     assert load_settings().machine_hour_usd == Decimal("0.1")
+
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("${A}")
+NAMES = st.sampled_from(["name", "engine", "tier", "price", "x"]) | st.text(max_size=3)
+VALUES = st.recursive(
+    SCALARS,
+    lambda parts: st.lists(parts, max_size=3) | st.dictionaries(NAMES, parts, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(list(Settings.model_fields)) | st.text(max_size=5) | st.integers() | st.booleans()
+
+
+def complaints(path: Path) -> list[str]:
+    try:
+        load_settings(config=path)
+    except SettingsError as error:
+        return str(error).split("\n")
+    return []
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_whatever_a_file_holds_is_loaded_or_refused_by_line(content: dict[Any, Any]) -> None:
+    path = write(yaml.safe_dump(content))
+    assert all(line.startswith((f"{path}:", "POINTSMAN_")) and line.isprintable() for line in complaints(path))
