@@ -17,7 +17,7 @@ from models.catalog import CatalogError
 Checked = Callable[[Settings], str]
 
 
-def check(config: ConfigOption = None) -> None:
+def check(file: ConfigOption = None) -> None:
     """Check settings, catalogue, keys, weights, evidence and database before a start; exit status 1 if any is wrong."""
     try:
         settings = load_settings()

@@ -34,7 +34,7 @@ class PortInUse(Exception):
     """Somebody else listens there, or this user may not."""
 
 
-def serve(config: ConfigOption = None) -> None:
+def serve(file: ConfigOption = None) -> None:
     """Serve the gateway until Ctrl-C, with the engines of the served models.
 
     The first start fetches the models and shows an API key, once.
@@ -50,7 +50,7 @@ def serve(config: ConfigOption = None) -> None:
             fetch(store, model, model.file)
     open_database(settings.database).dispose()  # one that cannot be used is refused before anything is started
     app = create_app(settings)
-    server_config = uvicorn.Config(
+    config = uvicorn.Config(
         app,
         http="httptools",
         loop="uvloop" if sys.platform != "win32" else "asyncio",
@@ -59,10 +59,10 @@ def serve(config: ConfigOption = None) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
-    server = uvicorn.Server(server_config)
+    server = uvicorn.Server(config)
     # uvicorn ends everything on a signal, then raises it again: whoever was told to stop, and did, has not failed.
     with contextlib.suppress(KeyboardInterrupt):
-        with asyncio.Runner(loop_factory=server_config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(_serve(server, listener, app, settings, catalog))
         if not server.started:
             raise SystemExit(1)
