@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from importlib.metadata import version
 
 import anyio.to_thread
@@ -13,6 +14,8 @@ from starlette.responses import Response
 from gateway.api import catalog as catalog_api
 from gateway.api import decision as decision_api
 from gateway.api import operations as operations_api
+from gateway.api import responses as responses_api
+from gateway.api.description import describe
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, error_response
 from gateway.guard import Guard
 from gateway.keys import Keys, read_pepper
@@ -20,6 +23,7 @@ from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
 from gateway.limits import Limited
 from gateway.meter import Meter, Metrics
+from gateway.responses import ResponseStore
 from gateway.runtime import Runtime
 from gateway.served import served_catalog
 from gateway.settings import Settings
@@ -63,8 +67,9 @@ def create_app(
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
     )
-    for routes in (decision_api.routes, catalog_api.routes, operations_api.routes):
+    for routes in (decision_api.routes, catalog_api.routes, responses_api.routes, operations_api.routes):
         app.include_router(routes)
+    describe(app)
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_middleware(Guard, runtime=lambda: app.state.runtime)
     return app
@@ -84,7 +89,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
         registry = CollectorRegistry()
         metrics = Metrics(registry)
         metrics.build_info.labels(app.version).set(1)
-        ledger = Ledger(database)
+        ledger = Ledger(database, settings.data_dir / "journal")
         made = engine_maker(catalog, settings)
         engines = {m.name: Limited(made[m.name], parallel=m.parallel, queue=m.queue) for m in catalog}
         app.state.runtime = Runtime(
@@ -95,6 +100,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
             knowledge=knowledge_maker(catalog, settings),
             keys=Keys(database, read_pepper(settings.data_dir)),
             ledger=ledger,
+            responses=ResponseStore(database, retention=timedelta(days=settings.response_retention_days)),
             meter=Meter(ledger, metrics, catalog.safe),
             registry=registry,
         )

@@ -22,6 +22,12 @@ class Held:
     headers: dict[bytes, bytes]
 
     @property
+    def caller_id(self) -> str:
+        """Whose things may be read here: those of this key only."""
+        assert self.caller is not None, "the guard lets nobody in without a key but to the open paths"
+        return self.caller.id
+
+    @property
     def charged(self) -> Tab:
         assert self.tab is not None, "the guard opens a tab for every charged path"
         return self.tab

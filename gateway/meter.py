@@ -21,7 +21,6 @@ DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 NO_MODEL = "none"  # label of requests that ended before a model was chosen
 REASON_LIMIT_CHARACTERS = 1000
 CODE_LIMIT_CHARACTERS = 64  # the ledger's column; an engine may send a longer one
-LEDGER_PATIENCE_SECONDS = 2.0  # the charge stays queued and is tried until written
 CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which takes up to a second, and closes its tab
 
 
@@ -76,7 +75,7 @@ class Meter:
 
     def open(self, request_id: str) -> "Tab":
         self.metrics.in_flight.inc()
-        tab = self._tabs[request_id] = Tab(request_id, self._settle)
+        tab = self._tabs[request_id] = Tab(request_id, self.ledger.intend, self._settle)
         return tab
 
     async def close(self) -> None:
@@ -88,13 +87,13 @@ class Meter:
         for tab in tuple(self._tabs.values()):
             tab.close(Outcome.FAILED, None)
 
-    def _settle(self, charge: Charge, model: Model | None) -> asyncio.Future[None]:
+    def _settle(self, charge: Charge, model: Model | None) -> None:
         self._tabs.pop(charge.id, None)
         if not self._tabs:
             self._none_open.set()
         priced = _priced(charge, model, self._safe)
         self._count(priced)
-        return self.ledger.record(priced)
+        self.ledger.record(priced)
 
     def _count(self, charge: Charge) -> None:
         metrics, label = self.metrics, charge.model or NO_MODEL
@@ -124,21 +123,23 @@ class Meter:
 class Tab:
     """What is known of one request so far. `close` may be called on every way out; only the first call counts."""
 
-    def __init__(self, request_id: str, settle: Callable[[Charge, Model | None], asyncio.Future[None]]) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        intend: Callable[[Charge], None],
+        settle: Callable[[Charge, Model | None], None],
+    ) -> None:
         self.request_id = request_id
+        self._intend = intend
         self._settle = settle
         self._at = datetime.now(UTC)
         self._start = perf_counter()
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, Any] = {"streamed": False}
         self._model: Model | None = None
         self._attempts = 0
         self._called_at: float | None = None
         self._reply: Reply | None = None
-        self._written: asyncio.Future[None] | None = None
-
-    @property
-    def closed(self) -> bool:
-        return self._written is not None
+        self.closed = False
 
     @property
     def seconds(self) -> float:
@@ -160,26 +161,24 @@ class Tab:
         )
 
     def calling(self, model: Model) -> None:
-        """A model is being tried."""
+        """A model is about to be tried: whatever becomes of this process, the ledger will say so."""
         self._model = model
         self._attempts += 1
+        self._called_at = self._reply = None
+        self._intend(self._charge(Outcome.LOST, None, None))
         self._called_at = perf_counter()
-        self._reply = None
 
     def answering(self, reply: Reply) -> None:
         """The first block is here; what *reply* has counted is read when the tab is closed."""
         self._known["first_chunk_seconds"] = self.seconds
         self._reply = reply
 
-    def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> asyncio.Future[None]:
-        """Turn the tab into a charge; the future is done when that is in the ledger."""
-        if self._written is None:
-            self._written = self._settle(self._charge(outcome, status, code), self._model)
-        return self._written
-
-    async def settle(self, outcome: Outcome, status: int | None, code: str | None = None) -> None:
-        """Close, and wait for the ledger to have it; one that cannot be written delays no client for long."""
-        await asyncio.wait({self.close(outcome, status, code)}, timeout=LEDGER_PATIENCE_SECONDS)
+    def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> None:
+        """Turn the tab into a charge, which outlives this process when this returns."""
+        if self.closed:
+            return
+        self.closed = True
+        self._settle(self._charge(outcome, status, code), self._model)
 
     def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
         usage, engine_seconds = self._counts(outcome)
@@ -191,7 +190,6 @@ class Tab:
             code=code[:CODE_LIMIT_CHARACTERS] if code else None,
             attempts=self._attempts,
             total_seconds=self.seconds,
-            streamed=self._known.pop("streamed", False),
             model=self._model.name if self._model else None,
             build=self._model.build if self._model else None,
             prompt_tokens=usage.prompt_tokens if usage else None,

@@ -12,6 +12,7 @@ from gateway.keys import Keys
 from gateway.ledger.store import Ledger
 from gateway.limits import Limited
 from gateway.meter import Meter
+from gateway.responses import ResponseStore
 from gateway.schema import Asked
 from gateway.settings import Settings
 from models.catalog import AUTO, Ability, Catalog
@@ -32,6 +33,7 @@ class Runtime:
     knowledge: Knowledge
     keys: Keys
     ledger: Ledger
+    responses: ResponseStore
     meter: Meter
     registry: CollectorRegistry
 

@@ -198,8 +198,10 @@ def check(body: dict[str, Any], catalog: Catalog, wire_type: type[_Wire] = ChatW
         wire = wire_type.model_validate(body)
     except ValidationError as error:
         first = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{param}: {first['msg'].removeprefix('Value error, ')}", param=param) from error
+        param, said = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+        if said.startswith(f"{param}["):  # our own checks name the very place
+            raise InvalidRequest(said, param=said.partition(" ")[0]) from error
+        raise InvalidRequest(f"{param}: {said}", param=param) from error
     forbidden = sorted(FORBIDDEN.intersection(body))
     if forbidden:
         raise InvalidRequest(f"the field {forbidden[0]!r} may not be set by a client", param=forbidden[0])

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -166,7 +167,7 @@ class Model(_Strict):
     def remote_name(self) -> str:
         return self.served_as or self.name
 
-    @property
+    @cached_property
     def build(self) -> str:
         """What evidence is bound to: 12 hex digits over everything that can change an answer."""
         identity = f"{self.engine}|{self.file.sha256 if self.file else f'{self.base_url}|{self.remote_name}'}"

@@ -6,7 +6,7 @@ An answer's bytes are passed on as they come; JSON is read only where something 
 import asyncio
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -26,7 +26,7 @@ from models.engine import (
     Reply,
     Usage,
 )
-from models.http import HttpError, Origin, Response
+from models.http import BodyTooLong, HttpError, Origin, Response
 from models.sse import EventSplitter, EventTooLong
 
 CONNECT_TIMEOUT_SECONDS = 5.0  # loopback or one data centre: a slower connect means nobody is there
@@ -134,8 +134,8 @@ class OpenAIUpstream:
             document = self.checked(raw)
             if not document.get(ANSWER_KEYS[call.operation]):
                 raise _Broken("the engine's answer has no choices")
-        except _Broken as error:
-            raise EngineUnavailable(str(error)) from error
+        except (_Broken, BodyTooLong) as error:
+            raise EngineUnavailable(f"the engine's answer cannot be used: {error}") from error
         except (HttpError, orjson.JSONDecodeError) as error:
             raise EngineUnavailable("the engine failed before its first token") from error
         timings = document.pop("timings", None)
@@ -175,10 +175,9 @@ class OpenAIUpstream:
         if not 400 <= response.status < 500:  # a redirect is not followed: it would carry the key to another server
             return EngineUnavailable("the engine failed")
         try:
-            raw = await response.read_all(ERROR_BODY_LIMIT_BYTES, IDLE_TIMEOUT_SECONDS)
+            raw = await _cut_body(response)
         except HttpError:
-            raw = b""
-        response.close()
+            return EngineUnavailable("the engine broke off while it said what is wrong")
         return self._refusal(response.status, raw)
 
     def _refusal(self, status: int, raw: bytes) -> EngineRefused:
@@ -232,7 +231,8 @@ class _Counted:
         return cls(_usage(usage, operation) or _counted(timings), _engine_seconds(timings))
 
     def updated(self, newer: "_Counted") -> "_Counted":
-        return _Counted(newer.usage or self.usage, newer.engine_seconds or self.engine_seconds)
+        seconds = newer.engine_seconds if newer.engine_seconds is not None else self.engine_seconds
+        return _Counted(newer.usage or self.usage, seconds)
 
 
 class _WholeReply(Reply):
@@ -286,6 +286,8 @@ class _StreamedReply(Reply):
         """The next block. Comments do not move the deadline: they keep a connection, not an answer."""
         events = self._events
         while not events.done:
+            if events.failure is not None:
+                raise events.failure
             piece = await self._response.read(max(deadline - self._clock(), 0.0))
             if not piece:
                 raise _Broken("the engine closed the stream before its end")
@@ -313,6 +315,7 @@ class _Events:
 
     def __init__(self, upstream: OpenAIUpstream, *, include_usage: bool) -> None:
         self.done = False
+        self.failure: _Broken | orjson.JSONDecodeError | None = None  # what comes after the blocks so far is broken
         self._upstream = upstream
         self._include_usage = include_usage
         self._splitter: EventSplitter | None = None  # from the first piece on that is not in normal form
@@ -324,7 +327,7 @@ class _Events:
         self._last_event = b""
 
     def feed(self, piece: bytes) -> bytes:
-        """What *piece* completes; empty when nothing. Raises _Broken, EventTooLong, JSONDecodeError."""
+        """What *piece* completes; empty when nothing. Raises EventTooLong."""
         if self._splitter is not None:
             return self._apart(self._splitter.feed(piece))
         data = self._rest + piece if self._rest else piece
@@ -369,7 +372,7 @@ class _Events:
         if self._model is None:
             cut = block.find(b"\n\n") + 2
             passed, block = self._apart(EventSplitter().feed(block[:cut])), block[cut:]
-        if not block or self.done:
+        if not block or self.done or self.failure is not None:
             return passed
         if self._every_event or self._model is None:
             return passed + self._apart(EventSplitter().feed(block))
@@ -380,16 +383,18 @@ class _Events:
         return passed + self._apart(EventSplitter().feed(block))
 
     def _apart(self, payloads: list[bytes]) -> bytes:
-        return b"".join(self._events_of(payloads))
-
-    def _events_of(self, payloads: list[bytes]) -> Iterator[bytes]:
+        """The events of *payloads*. What comes before something broken is passed on; the next call raises."""
+        events: list[bytes] = []
         for payload in payloads:
             if payload == DONE:
                 self.done = True
-                return
-            event = self._event(self._upstream.checked(payload), payload)
-            if event:
-                yield event
+                break
+            try:
+                events.append(self._event(self._upstream.checked(payload), payload))
+            except (_Broken, orjson.JSONDecodeError) as error:
+                self.failure = error
+                break
+        return b"".join(events)
 
     def _event(self, document: dict[str, Any], payload: bytes) -> bytes:
         usage, timings = document.get("usage"), document.pop("timings", None)
@@ -419,6 +424,14 @@ def _is_normal(block: bytes) -> bool:
         and block.endswith(b"}\n\n")
         and block.count(b"\n") == 2 + 2 * block.count(b"}\n\ndata: {")
     )
+
+
+async def _cut_body(response: Response) -> bytes:
+    """The body, cut at ERROR_BODY_LIMIT_BYTES. Raises HttpError."""
+    body = bytearray()
+    while len(body) < ERROR_BODY_LIMIT_BYTES and (piece := await response.read(IDLE_TIMEOUT_SECONDS)):
+        body += piece
+    return bytes(body[:ERROR_BODY_LIMIT_BYTES])
 
 
 def _encoded(document: dict[str, Any]) -> bytes:

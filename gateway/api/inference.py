@@ -4,11 +4,10 @@ Each is a line in ENDPOINTS: how its body is read and how its answers are worded
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import orjson
 import structlog
 from starlette.types import Receive, Send
 
@@ -18,56 +17,24 @@ from gateway.errors import Cut, GatewayError, Internal, of_engine
 from gateway.held import Held
 from gateway.ledger.charge import Outcome
 from gateway.schema import Asked, ChatWire, CompletionWire, EmbeddingWire, check, parse_object
-from models.engine import EngineError, Usage
+from gateway.api import messages, responses
+from gateway.api.voices import PLAIN, Voice
+from models.engine import EngineError
 from router.decision import Decision
 
 log = structlog.get_logger(__name__)
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
-DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": the engine is thinking\n\n"
 HEADER_LIMIT_CHARACTERS = 500
-
-
-class Voice(Protocol):
-    """Words an answer as one protocol has it. One voice per request."""
-
-    def whole(self, document: bytes, usage: Usage | None) -> bytes: ...
-
-    def opening(self) -> bytes: ...
-
-    def block(self, block: bytes) -> bytes: ...
-
-    def closing(self, usage: Usage | None) -> bytes: ...
-
-    def failure(self, error: GatewayError) -> bytes: ...
-
-
-class Plain:
-    """OpenAI's own completions: what the engine wrote."""
-
-    def whole(self, document: bytes, usage: Usage | None) -> bytes:
-        return document
-
-    def opening(self) -> bytes:
-        return b""
-
-    def block(self, block: bytes) -> bytes:
-        return block
-
-    def closing(self, usage: Usage | None) -> bytes:
-        return DONE
-
-    def failure(self, error: GatewayError) -> bytes:
-        return b"data: " + orjson.dumps(error.body()) + b"\n\n" + DONE
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     """One path. `read` raises GatewayError; `error_body` words an error that comes before the first byte."""
 
-    read: Callable[[Held, bytes], tuple[Asked, Voice]]
+    read: Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]
     summary: str
     body_schema: Callable[[], dict[str, Any]]
     error_body: Callable[[GatewayError], dict[str, Any]] = GatewayError.body
@@ -75,23 +42,26 @@ class Endpoint:
     async def answer(self, held: Held, receive: Receive, send: Send) -> None:
         """Raises GatewayError before the first byte, ClientGone at any time."""
         raw = await read_body(receive)
-        asked, voice = self.read(held, raw)
+        asked, voice = await self.read(held, raw)
         held.charged.asked(asked.name, streamed=asked.stream)
         with leaving_stops(receive):
             await (_Stream(held, asked, voice, send).run() if asked.stream else _whole(held, asked, voice, send))
 
 
-def _reads(wire: type[ChatWire | CompletionWire | EmbeddingWire]) -> Callable[[Held, bytes], tuple[Asked, Voice]]:
-    def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
+def _reads(
+    wire: type[ChatWire | CompletionWire | EmbeddingWire],
+) -> Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]:
+    async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
         return check(parse_object(raw), held.runtime.catalog, wire), PLAIN
 
     return read
 
 
-PLAIN = Plain()
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(_reads(ChatWire), "Answer a conversation", ChatWire.model_json_schema),
     "/v1/completions": Endpoint(_reads(CompletionWire), "Continue a text", CompletionWire.model_json_schema),
+    "/v1/responses": Endpoint(responses.read, "Answer, as a Response", responses.body_schema),
+    "/v1/messages": Endpoint(messages.read, "Answer, as Anthropic does", messages.body_schema, messages.error_body),
     "/v1/embeddings": Endpoint(_reads(EmbeddingWire), "Turn texts into vectors", EmbeddingWire.model_json_schema),
 }
 
@@ -102,7 +72,7 @@ async def _whole(held: Held, asked: Asked, voice: Voice, send: Send) -> None:
     except EngineError as error:
         raise of_engine(error) from error
     try:
-        body = voice.whole(answer.reply.first, answer.reply.usage)
+        body = await voice.whole(answer.reply.first)
         held.charged.close(Outcome.OK, 200)
         headers = [
             (b"content-type", JSON),
@@ -161,7 +131,7 @@ class _Stream:
         reply, voice = answer.reply, self._voice
         if not self._started:
             await self._start(_headers(answer.decision, answer))
-        block = voice.opening() + voice.block(reply.first)
+        block = voice.opening(answer.model.name) + voice.block(reply.first)
         while True:
             self._sent_at = self._loop.time()
             if block:
@@ -170,7 +140,7 @@ class _Stream:
             if not engines:
                 break
             block = voice.block(engines)
-        ending = voice.closing(reply.usage)
+        ending = await voice.closing(reply.usage)
         self._held.charged.close(Outcome.OK, 200)
         await self._send({"type": "http.response.body", "body": ending, "more_body": False})
 

@@ -16,6 +16,7 @@ class Outcome(StrEnum):
     FAILED = "failed"  # 5xx: nobody could answer
     CUT = "cut"  # the answer had begun and broke off on our side
     GONE = "gone"  # the client left first
+    LOST = "lost"  # our process died before the request ended; what it used is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,11 @@ class Charge:
     decide_seconds: float | None = None
     first_chunk_seconds: float | None = None
     engine_seconds: float | None = None
+    reasoning_tokens: int | None = None
+    discarded_tokens: int | None = None
+    cache: str | None = None
+    team: str | None = None
+    operation: str | None = None
 
 
 def nano_usd(amount: Decimal | None) -> int | None:
