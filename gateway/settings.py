@@ -81,10 +81,11 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="a stream on which nothing was written for so long gets a comment line",
     )
-    response_retention_days: int = Field(30, ge=1, description="how long a response of /v1/responses can be gone on from")
+    response_retention_days: int = Field(
+        30, ge=1, description="how long a response of /v1/responses can be gone on from"
+    )
     shutdown_seconds: int = Field(10, ge=0, description="time that running answers get to finish on shutdown")
     workers: int = Field(1, ge=1, le=MOST_WORKERS, description="processes that serve, each with an event loop")
-    response_retention_days: int = Field(30, ge=1, description="how long stored responses are kept")
     redis_url: str | None = Field(
         None,
         pattern=r"^(redis|rediss|unix)://",

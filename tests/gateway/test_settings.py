@@ -33,9 +33,9 @@ VALUES: dict[str, tuple[str, Any, list[str]]] = {
     "machine_hour_usd": ("0.25", Decimal("0.25"), ["-1", "NaN", "Infinity", "$1"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "keepalive_seconds": ("2.5", 2.5, ["0", "-1", "inf", "nan", "soon"]),
+    "response_retention_days": ("7", 7, ["0", "-1", "forever"]),
     "shutdown_seconds": ("0", 0, ["-1", "soon"]),
     "workers": ("4", 4, ["0", "257", "many"]),
-    "response_retention_days": ("7", 7, ["0", "-1", "forever"]),
     "redis_url": ("redis://h:6379/0", "redis://h:6379/0", ["h:6379", "http://h"]),
 }
 
