@@ -136,10 +136,8 @@ class Reloader(Generic[Built]):
         config = find_config(self.settings.config)
         self._seen = self._look(config, self.settings.catalog)
         settings = self._load(config=config) if config else self._load()
-        self._seen = {
-            **self._look(settings.catalog),
-            **self._seen,
-        }  # so that a refused catalogue is noticed when mended
+        # Before it is read, so that a catalogue which is refused now is noticed when it is mended.
+        self._seen = self._look(settings.catalog) | self._seen
         served_catalog(settings)
         return settings
 
