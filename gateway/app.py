@@ -25,8 +25,9 @@ from gateway.ledger.store import Ledger
 from gateway.meter import Meter, Metrics
 from gateway.responses import ResponseStore
 from gateway.runtime import Runtime
-from gateway.settings import Settings, SettingsError
-from models.catalog import AUTO, Catalog, CatalogError, Price, load_catalog
+from gateway.served import served_catalog
+from gateway.settings import Settings
+from models.catalog import Catalog
 from models.engine import Engine
 from models.engines import ENGINES, Surroundings
 from models.store import ModelStore
@@ -71,24 +72,6 @@ def create_app(
     describe(app)
     app.add_exception_handler(HTTPException, _routing_error)
     return Guard(app)
-
-
-def served_catalog(settings: Settings) -> Catalog:
-    """The rows to serve, each with a price: its own, or that of an hour of this machine.
-
-    Raises CatalogError, or SettingsError for a model that the catalogue does not have.
-    """
-    catalog = load_catalog(settings.catalog)
-    try:
-        chosen = catalog if settings.models == ("all",) else catalog.only(settings.models)
-    except CatalogError as error:
-        raise SettingsError(f"POINTSMAN_MODELS: {error}") from error
-    hourly = Price(hour_usd=settings.machine_hour_usd)
-    priced = {
-        m.name: m.model_copy(update={"price": hourly}) if m.price is None and m.engine == "llamacpp" else m
-        for m in chosen
-    }
-    return Catalog(priced, {alias: name for alias, name in chosen.aliases.items() if name == AUTO or name in priced})
 
 
 def model_store(settings: Settings) -> ModelStore:

@@ -1,7 +1,7 @@
 """The catalogue: which models there are, what they cost, where their weights come from. Reads one YAML file."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from models.engine import Usage
+from models.yamlfile import Problem, YamlError, problems_in, read_yaml
 
 BUILTIN_CATALOG = Path(__file__).with_name("catalog.yaml")
 BUILD_HEX_DIGITS = 12
@@ -133,7 +133,7 @@ class Model(_Strict):
     """One row: one build (weights, quantisation, attention) behind one engine."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")
-    engine: Literal["llamacpp", "openai", "scripted"]
+    engine: Literal["llamacpp", "openai", "litellm", "scripted"]
     tier: int = Field(ge=0, description="rank by cost: 0 is the cheapest; the highest tier is the safe tier")
     context_tokens: int = Field(gt=0)
     abilities: frozenset[Ability] = Field(
@@ -254,34 +254,53 @@ class _CatalogFile(_Strict):
     models: tuple[Model, ...] = Field(min_length=1)
     aliases: dict[str, str] = {}
 
-    @model_validator(mode="after")
-    def _names(self) -> "_CatalogFile":
-        names = [m.name for m in self.models]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"models: two have the name {twice[0]}; rename one")
-        if not any(Ability.CHAT in m.abilities for m in self.models):
-            raise ValueError("models: none has the ability chat, so nothing could answer; add a row that has")
-        if AUTO in names:
-            raise ValueError(f"models: none may have the name {AUTO}, which asks the router to choose; rename it")
-        for alias, target in self.aliases.items():
-            if target not in (AUTO, *names):
-                raise ValueError(f"aliases.{alias}: no model {target}; it may be {AUTO} or one of {', '.join(names)}")
-        return self
-
 
 def load_catalog(path: Path = BUILTIN_CATALOG) -> Catalog:
-    """Read and check *path*. Raises CatalogError, naming the file and what to change."""
+    """Read and check *path*. Raises CatalogError with a line for every mistake, each with its remedy."""
     try:
-        raw = _CatalogFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        document = read_yaml(path)
+        raw = _CatalogFile.model_validate(document.value)
     except FileNotFoundError as error:
         raise CatalogError(f"{path}: no such file; set POINTSMAN_CATALOG to a catalogue, or unset it") from error
     except OSError as error:
         raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
+    except YamlError as error:
+        raise CatalogError(str(error)) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CatalogError(": ".join(filter(None, (str(path), where, first["msg"])))) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or 2024-13-45, which YAML takes for a date
-        raise CatalogError(f"{path}: not valid YAML: {error}") from error
-    return Catalog({m.name: m for m in sorted(raw.models, key=lambda m: m.tier)}, raw.aliases)
+        raise CatalogError(document.tell_all(problems_in(_CatalogFile, error))) from error
+    names = [m.name for m in raw.models]
+    if problems := row_problems(raw.models) + chat_problems(raw.models) + alias_problems(raw.aliases, names):
+        raise CatalogError(document.tell_all(problems))
+    return catalog_of(raw.models, raw.aliases)
+
+
+def catalog_of(models: Iterable[Model], aliases: Mapping[str, str]) -> Catalog:
+    return Catalog({m.name: m for m in sorted(models, key=lambda m: m.tier)}, aliases)
+
+
+def row_problems(models: Sequence[Model]) -> list[Problem]:
+    """What is wrong with rows that stand beside each other."""
+    names = [m.name for m in models]
+    problems = []
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            problems.append(Problem(("models", place, "name"), None, f"two have the name {name}; rename one"))
+        if name == AUTO:
+            remedy = f"none may have the name {AUTO}, which asks the router to choose; rename it"
+            problems.append(Problem(("models", place, "name"), None, remedy))
+    return problems
+
+
+def chat_problems(models: Iterable[Model]) -> list[Problem]:
+    if any(Ability.CHAT in m.abilities for m in models):
+        return []
+    return [Problem(("models",), None, "none has the ability chat, so nothing could answer; add a row that has")]
+
+
+def alias_problems(aliases: Mapping[str, str], names: Sequence[str]) -> list[Problem]:
+    """The aliases that mean none of *names*."""
+    return [
+        Problem(("aliases", alias), None, f"no model {target}; it may be {AUTO} or one of {', '.join(names)}")
+        for alias, target in aliases.items()
+        if target not in (AUTO, *names)
+    ]

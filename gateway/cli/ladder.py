@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from gateway.app import load_knowledge_for, make_engines, model_store, served_catalog
+from gateway.app import load_knowledge_for, make_engines, model_store
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, count_bar, table
+from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Catalog, Model
 from models.engine import Engine, EngineState

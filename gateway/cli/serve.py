@@ -13,7 +13,8 @@ import uvicorn
 from rich.markup import escape
 
 from gateway import logs
-from gateway.app import create_app, model_store, served_catalog
+from gateway.app import create_app, model_store
+from gateway.cli.config import ConfigOption
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, problems
 from gateway.guard import Guard
@@ -21,6 +22,7 @@ from gateway.keys import Keys
 from gateway.ledger.database import open_database
 from gateway.protocol import Protocol
 from gateway.runtime import Runtime
+from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Catalog
 from models.engine import EngineState
@@ -34,7 +36,7 @@ class PortInUse(Exception):
     """Somebody else listens there, or this user may not."""
 
 
-def serve() -> None:
+def serve(file: ConfigOption = None) -> None:
     """Serve the gateway until Ctrl-C, with the engines of the served models.
 
     The first start fetches the models and shows an API key, once.
