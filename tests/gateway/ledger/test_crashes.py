@@ -214,7 +214,7 @@ def no_truncation(truncates: bool) -> Iterator[None]:
             yield
 
 
-class TestLedgers(Ledgers.TestCase):  # type: ignore[name-defined,misc]  # hypothesis makes the class
+class TestLedgers(Ledgers.TestCase):  # type: ignore[valid-type,misc]  # hypothesis makes the class
     settings = settings(
         max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
