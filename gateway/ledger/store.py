@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 WAITING_LIMIT = (
     10_000  # charges not yet in the database; beyond it new requests are refused rather than charges dropped
 )
+REFUSALS_LIMIT = 20_000  # charges waiting, some 20 MB; beyond it refused requests that no engine saw leave none
 BARE_LIMIT = 1_000  # of these, with no line in the journal either: what a killed process would lose
 BATCH_LIMIT = 512
 LINGER_SECONDS = 0.05  # for more charges to come: a transaction costs as much as ten of them
@@ -61,6 +62,7 @@ class Ledger:
         self._bare: set[str] = set()  # ids of requests that are in memory alone
         self.recovered_charges = 0  # taken from journals of dead processes; the database did not have them
         self.lost_requests = 0  # found there without an end
+        self.unkept_refusals = 0  # requests without a charge: refused when REFUSALS_LIMIT was reached
         self._wake = threading.Event()  # there is something to do
         self._hurry = threading.Event()  # and somebody waits for it
         self._stopping = threading.Event()
@@ -89,8 +91,11 @@ class Ledger:
 
     def record(self, charge: Charge) -> None:
         """*charge* outlives this process when this returns. One that the journal cannot take waits in memory; see
-        `has_room`. Never drops, raises nothing.
+        `has_room`. Raises nothing, and drops nothing that an engine has seen.
         """
+        if charge.attempts == 0 and self.waiting >= REFUSALS_LIMIT:
+            self.unkept_refusals += 1
+            return
         row = row_of(charge)
         segment = self._journal.record(row)
         self._note(charge.id, in_journal=segment is not None)

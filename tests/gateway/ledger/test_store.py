@@ -94,6 +94,22 @@ async def test_a_locked_database_makes_charges_wait_in_the_journal_up_to_a_bound
     assert len(outcomes(database)) == 101
 
 
+async def test_refusals_without_end_fill_no_memory_while_answers_are_still_kept(
+    database: Engine, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "REFUSALS_LIMIT", 10)
+    other = sqlite3.connect(tmp_path / "pointsman.db", isolation_level=None)
+    other.execute("begin exclusive")
+    for charge in numbered(50):
+        ledger.record(replace(charge, attempts=0, outcome=Outcome.FAILED))
+    ledger.record(replace(CHARGE, id="answered"))
+    assert (ledger.waiting, ledger.unkept_refusals) == (11, 40)
+    other.execute("rollback")
+    other.close()
+    await ledger.flush()
+    assert outcomes(database) == {**dict.fromkeys(found_ids(0, 10), "failed"), "answered": "ok"}
+
+
 async def test_a_read_only_database_is_written_when_it_can_be_again(database: Engine, ledger: Ledger) -> None:
     read_only = True
 
