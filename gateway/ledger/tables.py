@@ -46,7 +46,7 @@ charges = Table(
     Column("reasoning_tokens", Integer, comment="part of completion_tokens"),
     Column("discarded_tokens", Integer, comment="of a cascade's or hedge's answer that no client saw"),
     Column("cache", String(16), comment="exact or semantic; NULL when an engine was asked"),
-    Column("team", String(64)),
+    Column("team", String(128)),
     Column("operation", String(16), comment="chat, completion, embedding, responses, messages or batch"),
     Index("charges_at", "at"),
 )
