@@ -89,6 +89,10 @@ class Metrics:
             "discarded_tokens_total", "Answer tokens paid for and seen by no client (hedges that lost).", "model"
         )
         self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.")
+        self.journal_errors = gauge("journal_errors", "Lines that the journal could not take, since the start.")
+        self.recovered = gauge("ledger_recovered_charges", "Charges taken from journals of dead processes.")
+        self.lost = gauge("ledger_lost_requests", "Requests whose process died in the middle.")
+        self.unkept_refusals = gauge("ledger_unkept_refusals", "Refused requests without a charge: no room.")
         self.build_info = gauge("build_info", "1, with the version.", "version")
 
     def decided(self, model: str, basis: Basis) -> None:

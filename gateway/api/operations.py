@@ -48,5 +48,10 @@ async def metrics(request: Request) -> Response:
         own.engine_breakers_open.labels(name).set(opened)
         for reason, count in engine.shed.items():
             own.engine_shed.labels(name, reason).set(count)
-    own.ledger_waiting.set(runtime.ledger.waiting)
+    ledger = runtime.ledger
+    own.ledger_waiting.set(ledger.waiting)
+    own.journal_errors.set(ledger.journal_errors)
+    own.recovered.set(ledger.recovered_charges)
+    own.lost.set(ledger.lost_requests)
+    own.unkept_refusals.set(ledger.unkept_refusals)
     return Response(generate_latest(runtime.registry), media_type=CONTENT_TYPE_LATEST)

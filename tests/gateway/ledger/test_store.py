@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -32,7 +31,7 @@ POSTGRES_USER = "postgres"  # its server refuses to run as root
 
 
 def numbered(count: int, prefix: str = "req") -> list[Charge]:
-    return [replace(CHARGE, id=f"{prefix}_{place}") for place in range(count)]
+    return [CHARGE._replace(id=f"{prefix}_{place}") for place in range(count)]
 
 
 def outcomes(database: Engine) -> dict[str, str]:
@@ -45,7 +44,7 @@ def dead(database: Engine, journal_dir: Path, begun: int, ended: int) -> None:
     with patch.object(Thread, "start"):
         ledger = Ledger(database, journal_dir)
     for charge in numbered(begun):
-        ledger.intend(replace(charge, outcome=Outcome.LOST))
+        ledger.intend(charge._replace(outcome=Outcome.LOST))
     for charge in numbered(ended):
         ledger.record(charge)
     die(ledger._journal)
@@ -85,7 +84,7 @@ async def test_a_locked_database_makes_charges_wait_in_the_journal_up_to_a_bound
         assert ledger.has_room(), place
         ledger.record(charge)
     assert not ledger.has_room()
-    ledger.record(replace(CHARGE, id="req_last"))  # one that was being answered when the bound was reached
+    ledger.record(CHARGE._replace(id="req_last"))  # one that was being answered when the bound was reached
     assert (ledger.waiting, ledger.journal_errors) == (101, 0)
     other.execute("rollback")
     other.close()
@@ -101,8 +100,8 @@ async def test_refusals_without_end_fill_no_memory_while_answers_are_still_kept(
     other = sqlite3.connect(tmp_path / "pointsman.db", isolation_level=None)
     other.execute("begin exclusive")
     for charge in numbered(50):
-        ledger.record(replace(charge, attempts=0, outcome=Outcome.FAILED))
-    ledger.record(replace(CHARGE, id="answered"))
+        ledger.record(charge._replace(attempts=0, outcome=Outcome.FAILED))
+    ledger.record(CHARGE._replace(id="answered"))
     assert (ledger.waiting, ledger.unkept_refusals) == (11, 40)
     other.execute("rollback")
     other.close()
@@ -139,7 +138,7 @@ async def test_a_journal_that_cannot_be_written_leaves_charges_in_memory_up_to_a
     other.execute("begin exclusive")
     for charge in numbered(10):
         assert ledger.has_room()
-        ledger.intend(replace(charge, outcome=Outcome.LOST))
+        ledger.intend(charge._replace(outcome=Outcome.LOST))
         ledger.record(charge)
     assert not ledger.has_room()
     assert ledger.journal_errors == 20
@@ -149,7 +148,7 @@ async def test_a_journal_that_cannot_be_written_leaves_charges_in_memory_up_to_a
     await ledger.flush()
     assert ledger.has_room()
     assert len(outcomes(database)) == 10
-    ledger.record(replace(CHARGE, id="req_last"))
+    ledger.record(CHARGE._replace(id="req_last"))
     assert ledger.journal_errors == 20
 
 
@@ -158,7 +157,7 @@ async def test_a_charge_that_the_journal_takes_again_is_safe_though_its_beginnin
 ) -> None:
     monkeypatch.setattr(store, "BARE_LIMIT", 1)
     monkeypatch.setattr(os, "write", taking(0))
-    ledger.intend(replace(CHARGE, outcome=Outcome.LOST))
+    ledger.intend(CHARGE._replace(outcome=Outcome.LOST))
     assert not ledger.has_room()
     monkeypatch.setattr(os, "write", taking(None))
     ledger.record(CHARGE)
@@ -233,7 +232,7 @@ async def test_a_journal_waits_for_a_database_that_cannot_be_written(
 async def test_what_a_process_believed_dead_still_says_replaces_lost(database: Engine, ledger: Ledger) -> None:
     """Whichever of two lines of a request comes last, that it ended wins."""
     for outcome in (Outcome.LOST, Outcome.CUT, Outcome.LOST, Outcome.OK):
-        ledger.record(replace(CHARGE, outcome=outcome))
+        ledger.record(CHARGE._replace(outcome=outcome))
         await ledger.flush()
     assert outcomes(database) == {"req_1": "cut"}
 
@@ -272,7 +271,7 @@ async def test_postgresql_takes_the_same(postgres_url: str, journal_dir: Path) -
     for charge in (*numbered(1000, "own"), *numbered(10, "own")):
         ledger.record(charge)
     with capture_logs() as logs:
-        ledger.record(replace(CHARGE, id="odd", prompt_tokens=2**70))
+        ledger.record(CHARGE._replace(id="odd", prompt_tokens=2**70))
         await ledger.flush()
     assert [log["id"] for log in logs if log["log_level"] == "critical"] == ["odd"]
     found = outcomes(database)
