@@ -1,0 +1,136 @@
+"""Limits of one process: a dictionary. Knows the monotonic clock only, so a clock that is set changes nothing here."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+from time import monotonic_ns
+
+from gateway.limits.claim import (
+    HOLD_SECONDS,
+    WINDOW_KEPT_SECONDS,
+    Actual,
+    Claim,
+    Kind,
+    Refused,
+    Reservation,
+    came_to,
+)
+
+PURGE_FLOOR = 1000  # counters; below it none is looked for that could be forgotten
+
+
+class _Counter:
+    """What is used of one limit, as of *at_ms*. `forget_ms`: from when on it need not be known; None: not said."""
+
+    __slots__ = ("at_ms", "forget_ms", "used")
+
+    def __init__(self, used: int, at_ms: int, forget_ms: int | None) -> None:
+        self.used = used
+        self.at_ms = at_ms
+        self.forget_ms = forget_ms
+
+
+class _Hold:
+    """What a reservation took, claim by claim; nothing once it was given back by itself."""
+
+    __slots__ = ("expires_ms", "units")
+
+    def __init__(self, units: tuple[int, ...], expires_ms: int) -> None:
+        self.units = units
+        self.expires_ms = expires_ms
+
+
+def monotonic_ms() -> int:
+    return monotonic_ns() // 1_000_000
+
+
+class MemoryStore:
+    """A LimitStore for one event loop: nothing in it waits, so nothing comes between."""
+
+    degraded = False
+
+    def __init__(self, clock_ms: Callable[[], int] = monotonic_ms) -> None:
+        self._clock_ms = clock_ms
+        self._counters: dict[str, _Counter] = {}
+        self._holds: dict[str, tuple[tuple[Claim, ...], _Hold]] = {}  # in the order in which they expire
+        self._ids = count(1)
+        self._purge_above = PURGE_FLOOR
+
+    async def reserve(self, claims: Sequence[Claim]) -> Reservation:
+        now_ms = self._clock_ms()
+        self._free_expired(now_ms)
+        if len(self._counters) > self._purge_above:
+            self._purge(now_ms)
+        counters = [self._drained(claim, now_ms) for claim in claims]
+        for claim, counter in zip(claims, counters, strict=True):
+            if counter.used + claim.amount * claim.scale > claim.cap * claim.scale:
+                raise Refused(claim, claim.left(counter.used), claim.retry_after_seconds(counter.used))
+        units, left = [], []
+        for claim, counter in zip(claims, counters, strict=True):
+            taken = claim.amount * claim.scale
+            counter.used += taken
+            units.append(taken)
+            left.append(claim.left(counter.used))
+        made = Reservation(str(next(self._ids)), tuple(claims), tuple(left))
+        self._holds[made.id] = made.claims, _Hold(tuple(units), now_ms + HOLD_SECONDS * 1000)
+        return made
+
+    async def settle(self, reservation: Reservation, actual: Actual) -> None:
+        held = self._holds.pop(reservation.id, None)
+        if held is None:
+            return
+        now_ms = self._clock_ms()
+        for claim, units in zip(held[0], held[1].units, strict=True):
+            counter = self._drained(claim, now_ms)
+            counter.used = max(0, counter.used + came_to(claim, actual) * claim.scale - units)
+
+    async def seed(self, spent: Mapping[str, int]) -> None:
+        now_ms = self._clock_ms()
+        for key, amount in spent.items():
+            counter = self._counters.setdefault(key, _Counter(0, now_ms, None))
+            counter.used = max(counter.used, amount)
+
+    async def close(self) -> None: ...
+
+    def used(self, claim: Claim) -> int:
+        """What is used of the claim's limit now, holds included, in units of its counter."""
+        now_ms = self._clock_ms()
+        self._free_expired(now_ms)
+        return self._drained(claim, now_ms).used
+
+    @property
+    def open(self) -> int:
+        """Reservations that were neither settled nor given back."""
+        return sum(any(hold.units) for _, hold in self._holds.values())
+
+    def _drained(self, claim: Claim, now_ms: int) -> _Counter:
+        counter = self._counters.get(claim.key)
+        if counter is None:
+            counter = self._counters[claim.key] = _Counter(0, now_ms, None)
+        if claim.kind is Kind.BUCKET:
+            counter.used = max(0, counter.used - claim.drain * (now_ms - counter.at_ms))
+        counter.at_ms = now_ms
+        counter.forget_ms = now_ms + int(1000 * ((claim.resets_seconds or 0) + WINDOW_KEPT_SECONDS))
+        return counter
+
+    def _free_expired(self, now_ms: int) -> None:
+        """Give back what was held too long; the hold itself stays as long again, for a settlement that comes late."""
+        while self._holds:
+            reservation_id, (claims, hold) = next(iter(self._holds.items()))
+            if hold.expires_ms > now_ms:
+                return
+            del self._holds[reservation_id]
+            if not any(hold.units):
+                continue
+            for claim, units in zip(claims, hold.units, strict=True):
+                counter = self._drained(claim, now_ms)
+                counter.used = max(0, counter.used - units)
+            self._holds[reservation_id] = claims, _Hold((0,) * len(claims), now_ms + HOLD_SECONDS * 1000)
+
+    def _purge(self, now_ms: int) -> None:
+        """Forget counters at zero and those not needed any more; then not again before as many have been added."""
+        self._counters = {
+            key: counter
+            for key, counter in self._counters.items()
+            if counter.used and (counter.forget_ms is None or counter.forget_ms > now_ms)
+        }
+        self._purge_above = max(PURGE_FLOOR, 2 * len(self._counters))
