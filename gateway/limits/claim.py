@@ -110,6 +110,7 @@ class Unreachable(NotReserved):
 Actual = Mapping[Unit, int | None]  # a unit that is missing or None is not known: the worst case counts
 
 NOTHING_USED: Actual = {Unit.NANO_USD: 0, Unit.TOKENS: 0}  # nobody was called; the request itself counts
+NEVER_BEGUN: Actual = {**NOTHING_USED, Unit.REQUESTS: 0}  # cancelled before it knew that it may go on
 
 
 def came_to(claim: Claim, actual: Actual) -> int:

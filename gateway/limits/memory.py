@@ -91,17 +91,6 @@ class MemoryStore:
 
     async def close(self) -> None: ...
 
-    def used(self, claim: Claim) -> int:
-        """What is used of the claim's limit now, holds included, in units of its counter."""
-        now_ms = self._clock_ms()
-        self._free_expired(now_ms)
-        return self._drained(claim, now_ms).used
-
-    @property
-    def open(self) -> int:
-        """Reservations that were neither settled nor given back."""
-        return sum(any(hold.units) for _, hold in self._holds.values())
-
     def _drained(self, claim: Claim, now_ms: int) -> _Counter:
         counter = self._counters.get(claim.key)
         if counter is None:
