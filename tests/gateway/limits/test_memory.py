@@ -140,7 +140,7 @@ async def test_counters_that_nobody_needs_any_more_are_forgotten_and_the_others_
     for day in range(60):
         await bench.store.reserve([money(1, 10, f"usd:caller:k:{day}", resets_seconds=86_400)])
         if day == 50:
-            await bench.store.reserve(kept)
+            await bench.store.settle(await bench.store.reserve(kept), {})
         await bench.advance(86_400_000)
     counters: Mapping[str, object] = bench.memory._counters
     assert len(counters) <= 12
