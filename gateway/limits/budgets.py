@@ -1,7 +1,7 @@
 """Who may use how much: the limits of callers, teams and templates, in the table `budgets`. Counts nothing."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from enum import StrEnum
 
@@ -39,7 +39,7 @@ class Limits:
 
     def __bool__(self) -> bool:
         """True when there is any limit."""
-        return any(cap is not None for cap in astuple(self))
+        return self != NO_LIMITS
 
 
 NO_LIMITS = Limits()

@@ -15,6 +15,7 @@ from typing import Protocol
 
 HOLD_SECONDS = 7200  # no request outlives an hour, and a clock may jump by another without freeing a live one
 WINDOW_KEPT_SECONDS = 172_800  # after its end: a clock that is set back finds yesterday's count where it was
+SEEDED_KEPT_SECONDS = 33 * 86_400  # of a window that was seeded: a month, and a clock that is set back
 DRAIN_UNITS = (
     60_000  # a minute in milliseconds: a bucket counts in 1/60,000, so that it drains whole units a millisecond
 )

@@ -37,6 +37,7 @@ from gateway.ledger.tables import limit_holds as holds
 from gateway.limits.claim import (
     HOLD_SECONDS,
     NEVER_BEGUN,
+    SEEDED_KEPT_SECONDS,
     WINDOW_KEPT_SECONDS,
     Actual,
     Claim,
@@ -54,7 +55,6 @@ SWEEP_SECONDS = 10.0  # between two looks for what was held too long; before a r
 SWEEP_HOLDS = 500  # at a time, so that a sweep after many crashes does not keep the others waiting
 POSTGRES_THREADS = 8  # less than SQLAlchemy's pool has connections
 SKEW_MS = 1000  # how long a transaction may wait for a lock after it has read the clock
-SEEDED_KEPT_SECONDS = 33 * 86_400  # a month's window, and a clock set back
 ID_BYTES = 12
 
 Result = TypeVar("Result")

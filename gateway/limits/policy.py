@@ -9,7 +9,7 @@ from typing import Any
 from gateway.errors import Unpriced
 from gateway.keys import Caller
 from gateway.ledger.charge import NANO, Charge, nano_usd
-from gateway.limits.budgets import Budgets, Limits, Scope
+from gateway.limits.budgets import NO_LIMITS, Budgets, Limits, Scope
 from gateway.limits.claim import Actual, Claim, Kind, LimitStore, Refused, Reservation, Unit, needs_certainty
 from gateway.limits.window import DAY, MONTH, Period
 from models.catalog import SECONDS_PER_HOUR, TOKENS_PER_PRICE, Model
@@ -36,7 +36,7 @@ class Holder:
 def limits_on(caller: Caller, template: str | None, budgets: Budgets) -> tuple[Holder, ...]:
     """Whose limits apply; empty for most, who then pay no more than this look."""
     found = []
-    if caller.limits:
+    if caller.limits is not NO_LIMITS and caller.limits:
         found.append(Holder(Scope.CALLER, caller.id, f"key {caller.id}", caller.limits))
     if budgets:
         for scope, name in ((Scope.TEAM, caller.team), (Scope.TEMPLATE, template)):

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError
 from gateway.limits.claim import (
     HOLD_SECONDS,
     NEVER_BEGUN,
+    SEEDED_KEPT_SECONDS,
     WINDOW_KEPT_SECONDS,
     Actual,
     Claim,
@@ -40,7 +41,6 @@ DEADLINE_SECONDS = 0.05  # what a dead or slow Redis may add to a request
 PAUSE_SECONDS = 1.0  # without asking it again: a slow Redis is not made slower, and few requests wait for it
 CONNECTIONS = 32  # at once; more wait for one, within the deadline
 UNSETTLED_LIMIT = 100_000  # settlements kept for when Redis is back; the oldest goes first, its hold expires
-SEEDED_KEPT_SECONDS = 33 * 86_400  # a month's window, and a clock set back
 PREFIX = "{pointsman}:"  # braces: one slot of a cluster, as a script needs
 ID_BYTES = 12
 

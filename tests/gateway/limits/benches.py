@@ -66,7 +66,7 @@ class MemoryBench(Bench):
         return counter.used if counter else 0
 
     async def open(self) -> int:
-        return sum(any(hold.units) for _, hold in self.memory._holds.values())
+        return sum(any(units) for _, units, _ in self.memory._holds.values())
 
 
 class DatabaseBench(Bench):
@@ -112,7 +112,7 @@ class RedisBench(Bench):
             for key in await self.client.keys(f"{PREFIX}{unit}:*"):
                 await self.client.hincrby(key, "at", -ms)
         for member in await self.client.zrange(f"{PREFIX}holds", 0, -1):
-            await self.client.zincrby(f"{PREFIX}holds", -ms, member)
+            await self.client.zincrby(f"{PREFIX}holds", -ms, str(member, "ascii"))  # type: ignore[arg-type]  # bytes
 
     async def used(self, claim: Claim) -> int:
         return int(await self.client.hget(PREFIX + claim.key, "used") or 0)
