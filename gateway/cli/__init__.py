@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from gateway.cli import config, import_, keys, ladder, models
+from gateway.cli import budgets, config, import_, keys, ladder, models
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
 from gateway.cli.ladder import LadderFailed
@@ -15,6 +15,7 @@ from gateway.cli.serve import PortInUse, serve
 from gateway.errors import GatewayError
 from gateway.keys import KeyNotFound
 from gateway.ledger.database import DatabaseError
+from gateway.limits.budgets import BudgetError
 from gateway.settings import SettingsError
 from models.catalog import CatalogError
 from models.store import StoreError
@@ -33,6 +34,7 @@ app.command()(serve)
 app.command()(route)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(budgets.app, name="budgets")
 app.command()(check)
 app.command()(doctor)
 app.add_typer(config.app, name="config")
@@ -46,6 +48,7 @@ OPERATOR_ERRORS = (
     StoreError,
     DatabaseError,
     KeyNotFound,
+    BudgetError,
     LadderFailed,
     PortInUse,
     GatewayError,

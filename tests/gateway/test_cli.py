@@ -140,6 +140,53 @@ def test_keys_are_made_listed_and_revoked(scripted: Terminal, tmp_path: Path) ->
     assert all(fields["key"].encode() not in path.read_bytes() for path in (tmp_path / "data").iterdir())
 
 
+def test_a_key_is_made_with_what_its_holder_may_do_and_listed_with_it(scripted: Terminal) -> None:
+    bounds = ["--models", "small, large", "--role", "admin", "--team", "search", "--expires", "30d"]
+    limits = ["--budget-day", "1.50", "--budget-month", "20", "--requests-per-minute", "60", "--concurrency", "4"]
+    assert scripted.run("keys", "create", "ann", *bounds, *limits).code == 0
+    listed = " ".join(scripted.run("keys", "list").out.split())
+    for shown in ("admin", "search", "small", "1.5", "USD/day", "20", "60", "at once"):
+        assert shown in listed
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--expires", "soon", "30d"),
+        ("--expires", "0d", "30d"),
+        ("--expires", "99999d", "ten years"),
+        ("--budget-day", "much", "1.50"),
+        ("--budget-day", "-1", "between 0 and"),
+        ("--budget-day", "NaN", "between 0 and"),
+        ("--budget-month", "0.0000000001", "billionth"),
+        ("--requests-per-minute", "0", "requests a minute"),
+        ("--concurrency", "-3", "answers at once"),
+    ],
+)
+def test_a_key_with_an_impossible_bound_is_not_made(scripted: Terminal, option: str, value: str, told: str) -> None:
+    said = scripted.run("keys", "create", "ann", option, value)
+    assert (said.code, told in said.err) == (1, True), said.err
+    assert "ann" not in scripted.run("keys", "list").out
+
+
+def test_budgets_are_set_listed_and_removed(scripted: Terminal) -> None:
+    assert scripted.run("budgets", "set", "team", "search", "--budget-day", "1.5").code == 0
+    assert scripted.run("budgets", "set", "template", "[/x]", "--tokens-per-minute", "1000").code == 0
+    replaced = scripted.run("budgets", "set", "team", "search", "--budget-month", "0.000000001")
+    assert "search: 0.000000001 USD/month" in replaced.out
+    listed = scripted.run("budgets", "list").out
+    assert "0.000000001 USD/month" in listed
+    assert "1000 tokens/min" in listed
+    assert "USD/day" not in listed
+    assert "[/x]" in listed
+    assert scripted.run("budgets", "remove", "team", "search").code == 0
+    assert "search" not in scripted.run("budgets", "list").out
+    again = scripted.run("budgets", "remove", "team", "search")
+    assert (again.code, "pointsman budgets list" in again.err) == (1, True)
+    empty = scripted.run("budgets", "set", "team", "search")
+    assert (empty.code, "at least one limit" in empty.err) == (1, True)
+
+
 def test_a_name_that_looks_like_markup_is_shown_as_it_is(scripted: Terminal) -> None:
     assert "[/bold] [red]x" in scripted.run("keys", "create", "[/bold] [red]x").out
     listed = scripted.run("keys", "list")
