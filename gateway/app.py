@@ -17,8 +17,9 @@ from gateway.api import operations as operations_api
 from gateway.api import responses as responses_api
 from gateway.api.description import describe
 from gateway.dispatch import Dispatcher, replicas_of
-from gateway.errors import GatewayError, MethodNotAllowed, NotFound, error_response
+from gateway.errors import GatewayError, Internal, MethodNotAllowed, NotFound, error_response
 from gateway.guard import Guard
+from gateway.held import held_of
 from gateway.keys import Keys, read_pepper
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
@@ -71,6 +72,8 @@ def create_app(
         app.include_router(routes)
     describe(app)
     app.add_exception_handler(HTTPException, _routing_error)
+    app.add_exception_handler(GatewayError, _own_error)
+    app.add_exception_handler(Exception, _bug)
     return Guard(app)
 
 
@@ -116,6 +119,17 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
             database.dispose()
 
     return lifespan
+
+
+async def _own_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    return error_response(error)
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    """Starlette raises it again after this, and the guard logs it."""
+    found_under = held_of(request.scope).request_id
+    return error_response(Internal(f"the gateway failed; the operator finds it under {found_under}"))
 
 
 async def _routing_error(request: Request, error: Exception) -> Response:
