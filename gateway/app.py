@@ -1,13 +1,10 @@
-"""The composition root: builds every part from settings, and nothing else does."""
+"""The ASGI application: its routes, its life from start-up to shutdown, and what it says when a route fails."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from importlib.metadata import version
 
-import anyio.to_thread
 from fastapi import FastAPI, Request
-from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -16,40 +13,13 @@ from gateway.api import decision as decision_api
 from gateway.api import operations as operations_api
 from gateway.api import responses as responses_api
 from gateway.api.description import describe
-from gateway.dispatch import Dispatcher, replicas_of
+from gateway.builder import Builder, EngineMaker, KnowledgeMaker, load_knowledge_for, make_engines
 from gateway.errors import GatewayError, Internal, MethodNotAllowed, NotFound, error_response
 from gateway.guard import Guard
 from gateway.held import held_of
-from gateway.keys import Keys, read_pepper
-from gateway.ledger.database import open_database
-from gateway.ledger.store import Ledger
-from gateway.meter import Meter, Metrics
-from gateway.responses import ResponseStore
+from gateway.reload import Reloader
 from gateway.runtime import Runtime
-from gateway.served import served_catalog
 from gateway.settings import Settings
-from models.catalog import Catalog
-from models.engine import Engine
-from models.engines import ENGINES, Surroundings
-from models.store import ModelStore
-from router.bar import parse_bar
-from router.decision import Knowledge
-from router.knowledge import load_knowledge
-from router.strategies import STRATEGIES
-
-EngineMaker = Callable[[Catalog, Settings], Mapping[str, Sequence[Engine]]]
-KnowledgeMaker = Callable[[Catalog, Settings], Knowledge]
-
-
-def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[Engine]]:
-    """The engines of every row of the catalogue, one per replica."""
-    around = Surroundings(model_store(settings), settings.data_dir / "logs")
-    return {m.name: [ENGINES[m.engine](row, around) for row in replicas_of(m)] for m in catalog}
-
-
-def load_knowledge_for(catalog: Catalog, settings: Settings) -> Knowledge:
-    """What the router knows about the served models, against the operator's bar."""
-    return load_knowledge(catalog.chatting, parse_bar(settings.bar, settings.confidence))
 
 
 def create_app(
@@ -58,12 +28,13 @@ def create_app(
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
 ) -> Guard:
-    """The gateway as an ASGI application; its parts live from start-up to shutdown in `.app.state.runtime`."""
+    """The gateway, to be given to a server. Its parts live in `.builder` from start-up to shutdown."""
+    builder = Builder(version("pointsman"), engine_maker, knowledge_maker)
     app = FastAPI(
         title="Pointsman",
         summary="An OpenAI-compatible inference gateway that routes by proof.",
         version=version("pointsman"),
-        lifespan=_lifespan(settings, engine_maker, knowledge_maker),
+        lifespan=_lifespan(settings, builder),
         redirect_slashes=False,
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
@@ -74,49 +45,23 @@ def create_app(
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_exception_handler(GatewayError, _own_error)
     app.add_exception_handler(Exception, _bug)
-    return Guard(app)
+    return Guard(app, builder)
 
 
-def model_store(settings: Settings) -> ModelStore:
-    return ModelStore(settings.cache_dir / "models")
-
-
-def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
-    settings: Settings, engine_maker: EngineMaker, knowledge_maker: KnowledgeMaker
-):
+def _lifespan(settings: Settings, builder: Builder):  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        catalog = served_catalog(settings)
-        database = await anyio.to_thread.run_sync(open_database, settings.database)
-        registry = CollectorRegistry()
-        metrics = Metrics(registry)
-        metrics.build_info.labels(app.version).set(1)
-        ledger = Ledger(database, settings.data_dir / "journal")
-        meter = Meter(ledger, metrics, catalog.safe)
-        made = engine_maker(catalog, settings)
-        engines = {m.name: Dispatcher.of(m, made[m.name], on_discarded=meter.discard) for m in catalog}
-        app.state.runtime = Runtime(
-            settings=settings,
-            catalog=catalog,
-            engines=engines,
-            strategy=STRATEGIES[settings.strategy](),
-            knowledge=knowledge_maker(catalog, settings),
-            keys=Keys(database, read_pepper(settings.data_dir)),
-            ledger=ledger,
-            responses=ResponseStore(database, retention=timedelta(days=settings.response_retention_days)),
-            meter=meter,
-            registry=registry,
+        await builder.open(settings)
+        reloads = builder.runtime.meter.metrics.reloads
+        reloader: Reloader[Runtime] = Reloader(
+            settings, builder.build, builder.swap, count=lambda result: reloads.of(result).inc()
         )
+        app.state.reloader = reloader
         try:
-            for engine in engines.values():
-                await engine.start()
-            yield
+            async with reloader.watching():
+                yield
         finally:
-            for engine in engines.values():
-                await engine.stop()
-            await app.state.runtime.meter.close()
-            await anyio.to_thread.run_sync(ledger.close)
-            database.dispose()
+            await builder.close()
 
     return lifespan
 

@@ -17,7 +17,9 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api.inference import ENDPOINTS, JSON, Endpoint
+from gateway.api.endpoints import ENDPOINTS
+from gateway.api.inference import JSON, Endpoint
+from gateway.builder import Builder
 from gateway.client import ClientGone
 from gateway.errors import (
     BodyTooLarge,
@@ -45,14 +47,15 @@ ID_BYTES = 8  # random ones, behind the time: the ledger's index grows at its en
 class Guard:
     """The ASGI application that a server is given: nothing comes to *app* but through here."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, builder: Builder) -> None:
         self.app = app
+        self.builder = builder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        await _Visit(self.app, self.app.state.runtime, scope, receive, send).run()
+        await _Visit(self.app, self.builder.runtime, scope, receive, send).run()
 
 
 class _Visit:
@@ -88,9 +91,10 @@ class _Visit:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._endpoint: Endpoint | None = ENDPOINTS.get(scope["path"])
         charged = self._endpoint is not None and scope["method"] == "POST"
-        self._tab: Tab | None = runtime.meter.open(self._request_id) if charged else None
+        self._tab: Tab | None = runtime.meter.open(self._request_id, runtime.catalog.safe) if charged else None
 
     async def run(self) -> None:
+        held: Held | None = None
         try:
             held = await self._admit()
             if self._endpoint is None:
@@ -111,6 +115,8 @@ class _Visit:
             await self._refuse(Internal(f"the gateway failed; the operator finds it under {self._request_id}"))
         finally:
             self._close_left_open()
+            if held is not None and held.admission is not None:
+                await held.settle()
             self._write_log()
 
     async def _admit(self) -> Held:
@@ -118,7 +124,8 @@ class _Visit:
         caller = await self._caller()
         if self._tab is not None:
             if caller is not None:
-                self._tab.held_by(caller.id)
+                assert self._endpoint is not None
+                self._tab.held_by(caller, self._endpoint.operation)
             if not self._runtime.ledger.has_room():
                 raise Overloaded("the ledger cannot be written; see the gateway's log", retry_after_seconds=5)
         declared = self._headers.get(b"content-length")
