@@ -114,13 +114,13 @@ SPACED = Ask(streamed=True, spaced=True)
 # A stream lasts 0.32 s, so 32 run at a time. They begin one after another and out of step with the chunks: those that
 # keep step wake a gateway once for all of them.
 SPACED_RATE = 97.0
-CLIENTS_32 = Scenario("32 clients", SHORT, clients=32, seconds=0.7)
-CLIENTS_256 = Scenario("256 clients", SHORT, clients=256, seconds=0.7)
-PACED_50 = Scenario("50/s", SHORT, clients=256, rate=50, seconds=1.5)
-PACED_200 = Scenario("200/s", SHORT, clients=256, rate=200, seconds=1.2)
-LONG = Scenario("32 KB prompt", Ask(long=True), clients=32, seconds=0.7)
-STREAMS = Scenario("stream at once", AT_ONCE, clients=32, seconds=0.7)
-SPACED_STREAMS = Scenario("stream, 5 ms apart", SPACED, clients=256, rate=SPACED_RATE, seconds=2, requests=96)
+CLIENTS_32 = Scenario("32 clients", SHORT, clients=32, seconds=0.6)
+CLIENTS_256 = Scenario("256 clients", SHORT, clients=256, seconds=0.6)
+PACED_50 = Scenario("50/s", SHORT, clients=256, rate=50, seconds=1.2)
+PACED_200 = Scenario("200/s", SHORT, clients=256, rate=200, seconds=1.0)
+LONG = Scenario("32 KB prompt", Ask(long=True), clients=32, seconds=0.6)
+STREAMS = Scenario("stream at once", AT_ONCE, clients=32, seconds=0.6)
+SPACED_STREAMS = Scenario("stream, 5 ms apart", SPACED, clients=256, rate=SPACED_RATE, seconds=2, requests=72)
 SCRAPED_STREAMS = replace(SPACED_STREAMS, name="scraped", scraped=True)
 
 FOR_ALL = (CLIENTS_32, CLIENTS_256, PACED_50, PACED_200, LONG, STREAMS, SPACED_STREAMS)
