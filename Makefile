@@ -60,7 +60,7 @@ $(VENV)/.dev: requirements/dev.lock pyproject.toml
 	@$(MAKE) --no-print-directory install LOCK=dev.lock
 	@touch $(VENV)/.run $@
 
-$(PEERS)/.peers: $(VENV)/.dev requirements/bench-peers.lock
+$(PEERS)/.peers: requirements/bench-peers.lock | $(VENV)/.dev
 	@$(PYTHON) -m venv --clear --without-pip $(PEERS)
 	@VIRTUAL_ENV=$(PEERS) $(BIN)/uv pip sync --quiet --require-hashes --no-build requirements/bench-peers.lock
 	@touch $@

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import platform
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,8 +17,19 @@ from tests.bench.peers import PEERS
 PARTS = ("gateway", "decision", "models")
 
 
+INTERRUPTED = 130  # what a shell says of Ctrl-C
+
+
 def main() -> None:
-    asked = _asked()
+    """Print the tables. Told to stop, it first ends what it started."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _measure(_asked())
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _measure(asked: argparse.Namespace) -> None:
     where = f"{machine()}, Python {platform.python_version()}"
     console.print(where, highlight=False)
     grids: list[Grid] = []

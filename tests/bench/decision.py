@@ -10,27 +10,32 @@ from gateway.runtime import decide
 from gateway.schema import parse_chat
 from gateway.settings import load_settings
 from router.strategies import STRATEGIES
-from tests.bench.grid import Grid
+from tests.bench.gateway import BAR, TASK
+from tests.bench.grid import Cell, Grid
 
 DECISIONS = 2000
+TEXT = "Take 10 steps. Turn left. " * 23  # about 600 characters
 
 
 def measure_decisions() -> list[Grid]:
-    """A request of about 600 characters that names a template."""
-    settings = load_settings()
+    """One request of a template with outcomes, one of no template."""
+    settings = load_settings(bar=BAR)
     catalog = served_catalog(settings)
     knowledge = load_knowledge_for(catalog, settings)
     strategy = STRATEGIES[settings.strategy]()
-    system = {"role": "system", "content": "Task: navigate.\nAnswer the question."}
-    messages = [system, {"role": "user", "content": "Take 10 steps. Turn left. " * 23}]
-    request = parse_chat(orjson.dumps({"model": "auto", "messages": messages}), catalog)
-    start = time.process_time()
-    seconds = sorted(decide(strategy, knowledge, request)[1] for _ in range(DECISIONS))
-    cpu_us = 1e6 * (time.process_time() - start) / DECISIONS
+    rows: list[list[Cell]] = []
+    for name, fixed in (("by outcomes", [{"role": "system", "content": TASK}]), ("by looks", [])):
+        messages = [*fixed, {"role": "user", "content": TEXT}]
+        request = parse_chat(orjson.dumps({"model": "auto", "messages": messages}), catalog)
+        start = time.process_time()
+        seconds = sorted(decide(strategy, knowledge, catalog, request)[1] for _ in range(DECISIONS))
+        cpu_us = 1e6 * (time.process_time() - start) / DECISIONS
+        basis = decide(strategy, knowledge, catalog, request)[0].basis.value
+        rows.append([name, basis, 1e6 * median(seconds), 1e6 * seconds[int(0.99 * DECISIONS)], cpu_us])
     return [
         Grid(
-            "Router: one decision, template key and features included, 600 characters",
-            ("decisions", "p50 us", "p99 us", "CPU us each"),
-            [[f"{DECISIONS:,}", 1e6 * median(seconds), 1e6 * seconds[int(0.99 * DECISIONS)], cpu_us]],
+            f"Router: {DECISIONS:,} decisions on a request of {len(TEXT)} characters",
+            ("decided", "basis", "p50 us", "p99 us", "CPU us each"),
+            rows,
         )
     ]

@@ -8,7 +8,7 @@ SQLite file, metrics and the log are on.
 import asyncio
 import subprocess
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -57,6 +57,7 @@ TASK = (  # the fixed part of a template with outcomes, letter for letter
     "Task: headlines.\nDoes this news headline say that the price of gold goes up, goes down, stays neutral, "
     "or none of these? Answer with one word: up, down, neutral or none."
 )
+BAR = "safe-0.2"  # under the default one the looks of a prompt prove nothing, and are not even looked at
 HEADLINE = "Headline: Gold edges higher as dollar slips\nAnswer:"
 LONG_CHARACTERS = 32 * 1024
 
@@ -264,6 +265,7 @@ async def _pointsman(stack: AsyncExitStack, folder: Path, engine_port: int) -> l
         "POINTSMAN_DATA_DIR": str(folder / "data"),
         "POINTSMAN_CACHE_DIR": str(folder / "cache"),
         "POINTSMAN_PORT": str(port),
+        "POINTSMAN_BAR": BAR,
     }
     making = subprocess.run(  # noqa: ASYNC221  # nothing else runs yet
         own_program("gateway", "keys", "create", "bench"), env=environment, capture_output=True, text=True, check=True
@@ -283,26 +285,24 @@ async def _pointsman(stack: AsyncExitStack, folder: Path, engine_port: int) -> l
         return Target(name, port, model, key, started.process_id, started.ready_seconds, scenarios, ask)
 
     by_looks = Ask(task=False)
-    await _check_basis(port, key, SHORT, {"evidence"})
-    await _check_basis(port, key, by_looks, {"difficulty", "safe"})
+    assert (await _decision(port, key, SHORT))["basis"] == "evidence", "the task's outcomes have changed"
+    assert "expected difference" in (await _decision(port, key, by_looks))["reason"], "looks cost nothing: choose a bar"
     return [
         asked(POINTSMAN, MODEL, (*FOR_ALL, SCRAPED_STREAMS)),
-        asked(f"{POINTSMAN}, auto by outcomes", "auto", (CLIENTS_32, PACED_200)),
-        asked(f"{POINTSMAN}, auto by looks", "auto", (CLIENTS_32, PACED_200), by_looks),
+        asked("- auto by outcomes", "auto", (CLIENTS_32, PACED_200)),
+        asked("- auto by looks", "auto", (CLIENTS_32, PACED_200), by_looks),
     ]
 
 
-async def _check_basis(port: int, key: str, ask: Ask, wanted: Collection[str]) -> None:
-    """The router is asked what it is said to be measured on."""
+async def _decision(port: int, key: str, ask: Ask) -> Mapping[str, str]:
     request = Request(
         f"http://127.0.0.1:{port}/v1/decision",
         data=ask.body("auto").encode(),
         headers={"authorization": f"Bearer {key}", "content-type": "application/json"},
     )
     with await asyncio.to_thread(urlopen, request) as response:
-        basis = orjson.loads(response.read())["basis"]
-    if basis not in wanted:
-        raise RuntimeError(f"the decision rests on {basis}, not on {' or '.join(wanted)}: the outcomes have changed")
+        decision: Mapping[str, str] = orjson.loads(response.read())
+    return decision
 
 
 async def _peer(stack: AsyncExitStack, folder: Path, engine_port: int, peer: Peer) -> Target | str:

@@ -34,7 +34,7 @@ def mock_knowledge(catalog: Catalog, settings: Settings) -> Knowledge:
     solve_models = load_difficulty().models
     difficulty = Difficulty({mock: solve_models[real] for real, mock in builds.items() if real in solve_models})
     bar = parse_bar(settings.bar, settings.confidence)
-    return make_knowledge(tuple(catalog), bar, outcomes, read_features(), difficulty)
+    return make_knowledge(catalog.chatting, bar, outcomes, read_features(), difficulty)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
 from rich.markup import escape
 
 from gateway.cli.screen import console, table
+
+LEAST_WIDTH = 110  # of the widest table; a narrower terminal breaks its lines, which reads better than broken numbers
 
 Cell = str | float | int | None
 
@@ -23,10 +26,13 @@ class Grid:
         shown = table(self.columns[0], *(f"{column}." for column in self.columns[1:]))
         for row in self.rows:
             shown.add_row(*(escape(text(cell)) for cell in row))
-        console.print(f"\n[bold]{escape(self.title)}[/]", highlight=False)
-        console.print(shown)
+        for place, column in enumerate(self.columns):
+            shown.columns[place].min_width = max(map(len, [*column.split(), *(text(row[place]) for row in self.rows)]))
+        wide = Console(width=max(console.width, LEAST_WIDTH), soft_wrap=True)
+        wide.print(f"\n[bold]{escape(self.title)}[/]", highlight=False)
+        wide.print(shown, soft_wrap=False)
         for note in self.notes:
-            console.print(note, highlight=False, markup=False, style="dim")
+            wide.print(note, highlight=False, markup=False, style="dim")
 
     def markdown(self) -> str:
         head = [_line(self.columns), "|---|" + "---:|" * (len(self.columns) - 1)]

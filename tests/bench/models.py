@@ -14,7 +14,6 @@ from gateway.settings import load_settings
 from models.catalog import Catalog
 from models.engine import Call, Engine, EngineState
 from models.llamacpp import LlamaCppEngine
-from models.upstream import new_session
 from tests.bench.grid import Cell, Grid
 from tests.bench.measure import cpu_seconds, family, resident_bytes
 
@@ -40,10 +39,10 @@ async def measure_models() -> list[Grid]:
         assert model.file is not None
         fetch(model_store(settings), model, model.file)
     rows: list[list[Cell]] = []
-    async with new_session() as session:
-        for name, engine in make_engines(local, settings, session).items():
-            assert isinstance(engine, LlamaCppEngine)
-            rows.append([name, *await _measured(engine)])
+    for name, replicas in make_engines(local, settings).items():
+        engine = replicas[0]
+        assert isinstance(engine, LlamaCppEngine)
+        rows.append([name, *await _measured(engine)])
     return [
         Grid(
             f"Models: one request at a time, {ANSWER_TOKENS} tokens answered, {os.cpu_count()} cores",
