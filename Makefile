@@ -46,7 +46,7 @@ lock-peers: $(VENV)/.dev ## resolve the measured gateways anew, with hashes
 	$(BIN)/uv pip compile -q requirements/bench-peers.txt --no-build $(LOCK_FLAGS) --override <(echo "$(PEERS_OVERRIDE)") -o requirements/bench-peers.lock
 # LiteLLM names a version of its database's tables that the registry may not have; the bench gives it no database.
 PEERS_OVERRIDE := litellm-proxy-extras==0.4.110
-LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make $@"
+LOCK_FLAGS = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make $@"
 
 clean: ## remove what the other targets made here (models and ledger stay)
 	rm -rf $(VENV) $(PEERS) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
