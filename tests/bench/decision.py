@@ -5,9 +5,10 @@ from statistics import median
 
 import orjson
 
-from gateway.app import load_knowledge_for, served_catalog
+from gateway.app import load_knowledge_for
 from gateway.runtime import decide
 from gateway.schema import parse_chat
+from gateway.served import served_catalog
 from gateway.settings import load_settings
 from router.strategies import STRATEGIES
 from tests.bench.gateway import BAR, TASK

@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from gateway.app import make_engines, model_store, served_catalog
+from gateway.app import make_engines, model_store
 from gateway.cli.models import fetch
+from gateway.served import served_catalog
 from gateway.settings import load_settings
 from models.catalog import Catalog
 from models.engine import Call, Engine, EngineState

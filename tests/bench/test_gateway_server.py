@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import load_knowledge_for, served_catalog
+from gateway.app import load_knowledge_for
+from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from tests.bench.gateway import BAR, CATALOG
 from tests.bench.gateway_server import mock_knowledge, stand_ins
