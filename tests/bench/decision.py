@@ -5,7 +5,7 @@ from statistics import median
 
 import orjson
 
-from gateway.app import load_knowledge_for
+from gateway.builder import load_knowledge_for
 from gateway.runtime import decide
 from gateway.schema import parse_chat
 from gateway.served import served_catalog

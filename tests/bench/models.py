@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from gateway.app import make_engines, model_store
+from gateway.builder import make_engines, model_store
 from gateway.cli.models import fetch
 from gateway.served import served_catalog
 from gateway.settings import load_settings

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app import load_knowledge_for
+from gateway.builder import load_knowledge_for
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from tests.bench.gateway import BAR, CATALOG
