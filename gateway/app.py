@@ -14,6 +14,7 @@ from gateway.api import operations as operations_api
 from gateway.api import responses as responses_api
 from gateway.api.description import describe
 from gateway.builder import Builder, EngineMaker, KnowledgeMaker, load_knowledge_for, make_engines
+from gateway.cache.embedding import EmbedMaker, no_embedder
 from gateway.errors import GatewayError, Internal, MethodNotAllowed, NotFound, error_response
 from gateway.guard import Guard
 from gateway.held import held_of
@@ -27,9 +28,10 @@ def create_app(
     *,
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
+    embed_maker: EmbedMaker = no_embedder,
 ) -> Guard:
     """The gateway, to be given to a server. Its parts live in `.builder` from start-up to shutdown."""
-    builder = Builder(version("pointsman"), engine_maker, knowledge_maker)
+    builder = Builder(version("pointsman"), engine_maker, knowledge_maker, embed_maker)
     app = FastAPI(
         title="Pointsman",
         summary="An OpenAI-compatible inference gateway that routes by proof.",

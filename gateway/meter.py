@@ -89,6 +89,9 @@ class Metrics:
         self.discarded = counter(
             "discarded_tokens_total", "Answer tokens paid for and seen by no client (hedges that lost).", "model"
         )
+        self.cache_lookups = counter(
+            "cache_lookups_total", "Requests looked for in the cache, by what came of it.", "kind", "result"
+        )
         self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.")
         self.journal_errors = gauge("journal_errors", "Lines that the journal could not take, since the start.")
         self.recovered = gauge("ledger_recovered_charges", "Charges taken from journals of dead processes.")
@@ -147,7 +150,7 @@ class Meter:
             metrics.decide.observe(charge.decide_seconds)
         if charge.first_chunk_seconds is not None:
             metrics.first_chunk.of(label).observe(charge.first_chunk_seconds)
-        if charge.attempts == 0:
+        if charge.attempts == 0 and charge.cache is None:
             return
         if charge.prompt_tokens is None or charge.completion_tokens is None:
             metrics.uncounted.of(label).inc()
@@ -186,6 +189,7 @@ class Tab:
         self._attempts = 0
         self._called_at: float | None = None
         self._reply: Reply | None = None
+        self._saved: Usage | None = None  # what an answer from the cache took when it was made
         self.charge: Charge | None = None  # once it is closed
 
     @property
@@ -220,6 +224,12 @@ class Tab:
         self._known["first_chunk_seconds"] = self.seconds
         self._reply = reply
 
+    def replayed(self, model: Model, kind: str, usage: Usage | None) -> None:
+        """The cache has what *model* answered before, with *usage*: nobody is called, and it costs nothing."""
+        self._model = model
+        self._saved = usage
+        self._known.update(cache=kind, first_chunk_seconds=self.seconds)
+
     def discarded(self, tokens: int) -> None:
         """So many answer tokens were made for this request, and the client will not see them."""
         self._known["discarded_tokens"] = self._known.get("discarded_tokens", 0) + tokens
@@ -233,6 +243,9 @@ class Tab:
     def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
         usage, engine_seconds = self._counts(outcome)
         cost_usd, safe_cost_usd = _costs(self._model, self._safe, usage, engine_seconds or 0.0)
+        if "cache" in self._known:
+            cost_usd = Decimal(0)
+            safe_cost_usd = self._safe.expected_cost_usd(self._saved) if self._saved else None
         return Charge(
             id=self.request_id,
             at=self._at,
@@ -255,7 +268,7 @@ class Tab:
 
     def _counts(self, outcome: Outcome) -> tuple[Usage | None, float | None]:
         """What was computed, as the engine counts it; seconds by our own clock where it does not say."""
-        if outcome is Outcome.REFUSED:  # an engine that refuses computes nothing
+        if outcome is Outcome.REFUSED or "cache" in self._known:  # nothing was computed
             return Usage(0, 0), 0.0
         usage = self._reply.usage if self._reply else None
         engine_seconds = self._reply.engine_seconds if self._reply else None

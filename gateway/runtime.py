@@ -7,8 +7,10 @@ from time import perf_counter
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.cache.cache import Cache
 from gateway.dispatch import Dispatcher
 from gateway.errors import InvalidRequest
+from gateway.guardrails.rails import Rails
 from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowed
 from gateway.ledger.store import Ledger
 from gateway.limits.claim import LimitStore
@@ -36,6 +38,8 @@ class Runtime:
     ledger: Ledger
     responses: ResponseStore
     limits: LimitStore
+    cache: Cache | None  # None where it is off, as with the next: no code of theirs runs then
+    rails: Rails | None
     meter: Meter
     registry: CollectorRegistry
 

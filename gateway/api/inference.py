@@ -171,6 +171,8 @@ def _headers(decision: Decision, answer: Answer) -> list[tuple[bytes, bytes]]:
     ]
     if decision.template:
         headers.append((b"x-pointsman-template", decision.template.encode()))
+    if answer.cache is not None:
+        headers.append((b"x-pointsman-cache", answer.cache.encode()))
     if answer.passed_over:
         headers.append((b"x-pointsman-passed-over", ", ".join(answer.passed_over).encode()))
     return headers
