@@ -1,5 +1,6 @@
 """The composition root: builds every part from settings, and nothing else does."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -7,17 +8,26 @@ from importlib.metadata import version
 
 import anyio.to_thread
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from gateway.api import batches as batches_api
 from gateway.api import catalog as catalog_api
 from gateway.api import decision as decision_api
+from gateway.api import feedback as feedback_api
+from gateway.api import files as files_api
 from gateway.api import operations as operations_api
 from gateway.api import responses as responses_api
 from gateway.api.description import describe
-from gateway.errors import GatewayError, MethodNotAllowed, NotFound, error_response
+from gateway.batches import BatchStore
+from gateway.batching.runner import BatchRunner
+from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, error_response
+from gateway.feedback import FeedbackStore
+from gateway.files import FileStore
 from gateway.guard import Guard
+from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys, read_pepper
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
@@ -37,6 +47,8 @@ from router.strategies import STRATEGIES
 
 EngineMaker = Callable[[Catalog, Settings], Mapping[str, Engine]]
 KnowledgeMaker = Callable[[Catalog, Settings], Knowledge]
+
+ROOMS = (decision_api, catalog_api, responses_api, files_api, batches_api, feedback_api, operations_api)
 
 
 def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Engine]:
@@ -66,10 +78,11 @@ def create_app(
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
     )
-    for routes in (decision_api.routes, catalog_api.routes, responses_api.routes, operations_api.routes):
-        app.include_router(routes)
+    for api in ROOMS:
+        app.include_router(api.routes)
     describe(app)
     app.add_exception_handler(HTTPException, _routing_error)
+    app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_middleware(Guard, runtime=lambda: app.state.runtime)
     return app
 
@@ -109,6 +122,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
         ledger = Ledger(database, settings.data_dir / "journal")
         made = engine_maker(catalog, settings)
         engines = {m.name: Limited(made[m.name], parallel=m.parallel, queue=m.queue) for m in catalog}
+        wake_batches = asyncio.Event()
         app.state.runtime = Runtime(
             settings=settings,
             catalog=catalog,
@@ -118,13 +132,23 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
             keys=Keys(database, read_pepper(settings.data_dir)),
             ledger=ledger,
             responses=ResponseStore(database, retention=timedelta(days=settings.response_retention_days)),
+            files=FileStore(database, settings.data_dir),
+            batches=BatchStore(database),
+            feedback=FeedbackStore(database),
+            idempotency=IdempotencyStore(database),
+            wake_batches=wake_batches.set,
             meter=Meter(ledger, metrics, catalog.safe),
             registry=registry,
         )
         try:
             for engine in engines.values():
                 await engine.start()
-            yield
+            running = asyncio.create_task(BatchRunner(lambda: app.state.runtime, wake_batches).run())
+            try:
+                yield
+            finally:
+                running.cancel()
+                await asyncio.wait({running})
         finally:
             for engine in engines.values():
                 await engine.stop()
@@ -133,6 +157,14 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
             database.dispose()
 
     return lifespan
+
+
+async def _wrong_parameter(request: Request, error: Exception) -> Response:
+    """What FastAPI says of a parameter in the path or the query, in OpenAI's shape."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"][1:])
+    return error_response(InvalidRequest(f"{param}: {first['msg']}", param=param))
 
 
 async def _routing_error(request: Request, error: Exception) -> Response:

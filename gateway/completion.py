@@ -20,7 +20,7 @@ class Answer:
     reply: Reply
 
 
-async def begin(runtime: Runtime, asked: Asked, tab: Tab) -> Answer:
+async def begin(runtime: Runtime, asked: Asked, tab: Tab, *, priority: int = 0) -> Answer:
     """Decide who answers and wait for the first block; until then the next model may be tried.
 
     Raises EngineError, InvalidRequest.
@@ -28,7 +28,7 @@ async def begin(runtime: Runtime, asked: Asked, tab: Tab) -> Answer:
     decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked)
     tab.decided(decision, seconds)
     runtime.meter.metrics.decided(decision.model, decision.basis)
-    call = Call(asked.body, asked.stream, asked.operation, asked.include_usage)
+    call = Call(asked.body, asked.stream, asked.operation, asked.include_usage, priority)
     passed_over: list[str] = []
     problem: EngineError | None = None
     for name in decision.order:

@@ -84,6 +84,20 @@ class Overloaded(GatewayError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class StorageFull(GatewayError):
+    status, type, code = 507, "server_error", "storage_full"
+
+    def headers(self) -> dict[str, str]:
+        return {"x-should-retry": "false"}  # a disk does not empty itself in a client's seconds
+
+
+class KeyInUse(GatewayError):
+    """The first request with an idempotency key is still being answered. Clients of OpenAI's try again on 409."""
+
+    status, type, code = 409, "invalid_request_error", "idempotency_key_in_use"
+    retry_after_seconds = 1.0
+
+
 class Unavailable(GatewayError):
     status, type, code = 503, "service_unavailable_error", "engine_unavailable"
     retry_after_seconds = 2.0  # an engine that crashed is back in about that time

@@ -56,7 +56,9 @@ LOOPBACK_CALLER = Caller("loopback", "a caller on this machine, without a key")
 
 
 class Keys:
-    """The keys of one database. Blocking; call from a thread when in an event loop, except `find` on fresh state."""
+    """The keys of one database. Blocking; call from a thread when in an event loop, except what only looks at what was
+    read: `find` and `holder`.
+    """
 
     def __init__(self, database: Engine, pepper: bytes, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
@@ -112,6 +114,10 @@ class Keys:
     def find(self, key: str) -> Caller | None:
         """Who holds *key*. The lookup compares keyed digests, so its time tells nothing about other keys."""
         return self._callers.get(self._digest(key))
+
+    def holder(self, caller_id: str) -> Caller | None:
+        """Whose valid key has this id."""
+        return next((caller for caller in self._callers.values() if caller.id == caller_id), None)
 
     def _digest(self, key: str) -> str:
         return hmac.new(self._pepper, key.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()

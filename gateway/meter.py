@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from time import perf_counter
 from typing import Any
 
@@ -20,6 +21,7 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 NO_MODEL = "none"  # label of requests that ended before a model was chosen
 REASON_LIMIT_CHARACTERS = 1000
+REPLAYED = "idempotent"  # what the ledger's `cache` says of a replay
 CODE_LIMIT_CHARACTERS = 64  # the ledger's column; an engine may send a longer one
 CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which takes up to a second, and closes its tab
 
@@ -57,6 +59,7 @@ class Metrics:
         )
         self.engine_queue = gauge("engine_queue_requests", "Requests waiting for a place at the engine.", "model")
         self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.")
+        self.feedback = counter("feedback_total", "Outcomes that callers have told, by kind of value.", "kind")
         self.build_info = gauge("build_info", "1, with the version.", "version")
 
     def decided(self, model: str, basis: Basis) -> None:
@@ -77,6 +80,11 @@ class Meter:
         self.metrics.in_flight.inc()
         tab = self._tabs[request_id] = Tab(request_id, self.ledger.intend, self._settle)
         return tab
+
+    def is_open(self, request_id: str, caller_id: str) -> bool:
+        """Whether this request of this caller is being answered here now."""
+        tab = self._tabs.get(request_id)
+        return tab is not None and tab.caller == caller_id
 
     async def close(self) -> None:
         """At shutdown, before the ledger closes: wait for cancelled requests, then close what they left open."""
@@ -146,11 +154,20 @@ class Tab:
         """Since the request was received."""
         return perf_counter() - self._start
 
+    @property
+    def caller(self) -> str | None:
+        caller: str | None = self._known.get("caller")
+        return caller
+
     def asked(self, model: str, *, streamed: bool) -> None:
         self._known.update(asked=model, streamed=streamed)
 
     def held_by(self, caller_id: str) -> None:
         self._known["caller"] = caller_id
+
+    def replayed(self) -> None:
+        """The client gets what it got before, under its own idempotency key; nothing is computed."""
+        self._known.update(cache=REPLAYED, cost_usd=Decimal(0))
 
     def decided(self, decision: Decision, seconds: float) -> None:
         self._known.update(
@@ -201,7 +218,7 @@ class Tab:
 
     def _counts(self, outcome: Outcome) -> tuple[Usage | None, float | None]:
         """What was computed, as the engine counts it; seconds by our own clock where it does not say."""
-        if outcome is Outcome.REFUSED:  # an engine that refuses computes nothing
+        if outcome is Outcome.REFUSED or "cache" in self._known:  # an engine that refuses computes nothing
             return Usage(0, 0), 0.0
         usage = self._reply.usage if self._reply else None
         engine_seconds = self._reply.engine_seconds if self._reply else None

@@ -1,13 +1,17 @@
 """Everything a running gateway holds, in one frozen object: built by `gateway.app`, swapped whole."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.batches import BatchStore
 from gateway.errors import InvalidRequest
+from gateway.feedback import FeedbackStore
+from gateway.files import FileStore
+from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys
 from gateway.ledger.store import Ledger
 from gateway.limits import Limited
@@ -34,6 +38,11 @@ class Runtime:
     keys: Keys
     ledger: Ledger
     responses: ResponseStore
+    files: FileStore
+    batches: BatchStore
+    feedback: FeedbackStore
+    idempotency: IdempotencyStore
+    wake_batches: Callable[[], None]  # whoever runs batches shall look at them now
     meter: Meter
     registry: CollectorRegistry
 

@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence with which it must hold it")
     open_loopback: bool = Field(False, description="serve callers on this machine without a key")
     body_limit_bytes: int = Field(8 * MEBIBYTE, ge=1024, description="largest request body")
+    file_limit_bytes: int = Field(100 * MEBIBYTE, ge=1024, description="largest file of /v1/files")
+    batch_parallel: int = Field(2, ge=1, description="requests of batches that are answered at a time")
     machine_hour_usd: Decimal = Field(
         Decimal("0.10"),
         ge=0,
@@ -54,7 +56,9 @@ class Settings(BaseSettings):
     keepalive_seconds: float = Field(
         15, gt=0, description="a stream on which nothing was written for so long gets a comment line"
     )
-    response_retention_days: int = Field(30, ge=1, description="how long a response of /v1/responses can be gone on from")
+    response_retention_days: int = Field(
+        30, ge=1, description="how long a response of /v1/responses can be gone on from"
+    )
     shutdown_seconds: int = Field(10, ge=0, description="time that running answers get to finish on shutdown")
 
     @property

@@ -11,14 +11,15 @@ from typing import Any
 import structlog
 from starlette.types import Receive, Send
 
+from gateway.api import messages, responses
+from gateway.api.once import IDEMPOTENCY_KEY, once
+from gateway.api.voices import PLAIN, Voice
 from gateway.client import leaving_stops, read_body
 from gateway.completion import Answer, begin
-from gateway.errors import Cut, GatewayError, Internal, of_engine
+from gateway.errors import Cut, GatewayError, Internal, InvalidRequest, of_engine
 from gateway.held import Held
 from gateway.ledger.charge import Outcome
 from gateway.schema import Asked, ChatWire, CompletionWire, EmbeddingWire, check, parse_object
-from gateway.api import messages, responses
-from gateway.api.voices import PLAIN, Voice
 from models.engine import EngineError
 from router.decision import Decision
 
@@ -42,7 +43,15 @@ class Endpoint:
     async def answer(self, held: Held, receive: Receive, send: Send) -> None:
         """Raises GatewayError before the first byte, ClientGone at any time."""
         raw = await read_body(receive)
+        if IDEMPOTENCY_KEY in held.headers:
+            await once(held, raw, send, lambda to: self._answer(held, raw, receive, to))
+        else:
+            await self._answer(held, raw, receive, send)
+
+    async def _answer(self, held: Held, raw: bytes, receive: Receive, send: Send) -> None:
         asked, voice = await self.read(held, raw)
+        if asked.stream and IDEMPOTENCY_KEY in held.headers:
+            raise InvalidRequest("an Idempotency-Key is for answers that are not streamed", param="stream")
         held.charged.asked(asked.name, streamed=asked.stream)
         with leaving_stops(receive):
             await (_Stream(held, asked, voice, send).run() if asked.stream else _whole(held, asked, voice, send))
@@ -68,7 +77,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
 
 async def _whole(held: Held, asked: Asked, voice: Voice, send: Send) -> None:
     try:
-        answer = await begin(held.runtime, asked, held.charged)
+        answer = await begin(held.runtime, asked, held.charged, priority=held.priority)
     except EngineError as error:
         raise of_engine(error) from error
     try:
@@ -110,8 +119,9 @@ class _Stream:
                 self._commenting.cancel()
 
     async def _run(self) -> None:
+        held = self._held
         try:
-            answer = await begin(self._held.runtime, self._asked, self._held.charged)
+            answer = await begin(held.runtime, self._asked, held.charged, priority=held.priority)
         except EngineError as problem:
             if not self._started:
                 raise of_engine(problem) from problem
