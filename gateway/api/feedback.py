@@ -17,13 +17,14 @@ from gateway.schema import checked, parse_object
 routes = APIRouter(tags=["feedback"])
 
 ID_LIMIT_CHARACTERS = 64
-NUMBER_LIMIT = 1e12  # beyond it somebody has sent an identifier
+NUMBER_LIMIT = 10**12  # beyond it somebody has sent an identifier
 TEXT_LIMIT_CHARACTERS = 1_000
 COMMENT_LIMIT_CHARACTERS = 4_000
 SETTLE_SECONDS = 2.0  # a charge is in the database a moment after its answer; a database that hangs is not waited for
 ELSEWHERE_SECONDS = 0.2  # that moment, for a request that another worker answered
 
-Number = Annotated[StrictInt | StrictFloat, Field(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT)]
+Integer = Annotated[StrictInt, Field(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT)]
+Fraction = Annotated[StrictFloat, Field(ge=-NUMBER_LIMIT, le=NUMBER_LIMIT)]
 Text = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_LIMIT_CHARACTERS)]
 
 
@@ -32,7 +33,7 @@ class FeedbackWire(BaseModel):
 
     request_id: str = Field(min_length=1, max_length=ID_LIMIT_CHARACTERS, description="as x-request-id said")
     name: str = Field("feedback", pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="of several kinds of outcome")
-    value: StrictBool | Number | Text = Field(description="was it good: yes or no, a number, or a label")
+    value: StrictBool | Integer | Fraction | Text = Field(description="was it good: yes or no, a number, or a label")
     comment: str | None = Field(None, max_length=COMMENT_LIMIT_CHARACTERS)
 
 
