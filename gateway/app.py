@@ -1,12 +1,13 @@
 """The composition root: builds every part from settings, and nothing else does."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from importlib.metadata import version
 
 import anyio.to_thread
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry
@@ -23,20 +24,31 @@ from gateway.api import responses as responses_api
 from gateway.api.description import describe
 from gateway.batches import BatchStore
 from gateway.batching.runner import BatchRunner
-from gateway.errors import GatewayError, InvalidRequest, MethodNotAllowed, NotFound, error_response
+from gateway.dispatch import Dispatcher, replicas_of
+from gateway.errors import (
+    NO_DATABASE,
+    GatewayError,
+    Internal,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    error_response,
+)
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
 from gateway.guard import Guard
+from gateway.held import held_of
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys, read_pepper
-from gateway.ledger.database import open_database
+from gateway.ledger.database import UNREADABLE, open_database
 from gateway.ledger.store import Ledger
-from gateway.limits import Limited
 from gateway.meter import Meter, Metrics
 from gateway.responses import ResponseStore
 from gateway.runtime import Runtime
-from gateway.settings import Settings, SettingsError
-from models.catalog import AUTO, Catalog, CatalogError, Price, load_catalog
+from gateway.served import served_catalog
+from gateway.settings import Settings
+from models.catalog import Catalog
 from models.engine import Engine
 from models.engines import ENGINES, Surroundings
 from models.store import ModelStore
@@ -45,16 +57,18 @@ from router.decision import Knowledge
 from router.knowledge import load_knowledge
 from router.strategies import STRATEGIES
 
-EngineMaker = Callable[[Catalog, Settings], Mapping[str, Engine]]
+log = structlog.get_logger(__name__)
+
+EngineMaker = Callable[[Catalog, Settings], Mapping[str, Sequence[Engine]]]
 KnowledgeMaker = Callable[[Catalog, Settings], Knowledge]
 
 ROOMS = (decision_api, catalog_api, responses_api, files_api, batches_api, feedback_api, operations_api)
 
 
-def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Engine]:
-    """An engine for every row of the catalogue."""
+def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[Engine]]:
+    """The engines of every row of the catalogue, one per replica."""
     around = Surroundings(model_store(settings), settings.data_dir / "logs")
-    return {model.name: ENGINES[model.engine](model, around) for model in catalog}
+    return {m.name: [ENGINES[m.engine](row, around) for row in replicas_of(m)] for m in catalog}
 
 
 def load_knowledge_for(catalog: Catalog, settings: Settings) -> Knowledge:
@@ -67,8 +81,8 @@ def create_app(
     *,
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
-) -> FastAPI:
-    """The gateway as an ASGI application; its parts live from start-up to shutdown in `app.state.runtime`."""
+) -> Guard:
+    """The gateway as an ASGI application; its parts live from start-up to shutdown in `.app.state.runtime`."""
     app = FastAPI(
         title="Pointsman",
         summary="An OpenAI-compatible inference gateway that routes by proof.",
@@ -83,26 +97,11 @@ def create_app(
     describe(app)
     app.add_exception_handler(HTTPException, _routing_error)
     app.add_exception_handler(RequestValidationError, _wrong_parameter)
-    app.add_middleware(Guard, runtime=lambda: app.state.runtime)
-    return app
-
-
-def served_catalog(settings: Settings) -> Catalog:
-    """The rows to serve, each with a price: its own, or that of an hour of this machine.
-
-    Raises CatalogError, or SettingsError for a model that the catalogue does not have.
-    """
-    catalog = load_catalog(settings.catalog)
-    try:
-        chosen = catalog if settings.models == ("all",) else catalog.only(settings.models)
-    except CatalogError as error:
-        raise SettingsError(f"POINTSMAN_MODELS: {error}") from error
-    hourly = Price(hour_usd=settings.machine_hour_usd)
-    priced = {
-        m.name: m.model_copy(update={"price": hourly}) if m.price is None and m.engine == "llamacpp" else m
-        for m in chosen
-    }
-    return Catalog(priced, {alias: name for alias, name in chosen.aliases.items() if name == AUTO or name in priced})
+    app.add_exception_handler(GatewayError, _own_error)
+    for unreadable in UNREADABLE:
+        app.add_exception_handler(unreadable, _database_error)
+    app.add_exception_handler(Exception, _bug)
+    return Guard(app)
 
 
 def model_store(settings: Settings) -> ModelStore:
@@ -120,8 +119,9 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
         metrics = Metrics(registry)
         metrics.build_info.labels(app.version).set(1)
         ledger = Ledger(database, settings.data_dir / "journal")
+        meter = Meter(ledger, metrics, catalog.safe)
         made = engine_maker(catalog, settings)
-        engines = {m.name: Limited(made[m.name], parallel=m.parallel, queue=m.queue) for m in catalog}
+        engines = {m.name: Dispatcher.of(m, made[m.name], on_discarded=meter.discard) for m in catalog}
         wake_batches = asyncio.Event()
         app.state.runtime = Runtime(
             settings=settings,
@@ -137,7 +137,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
             feedback=FeedbackStore(database),
             idempotency=IdempotencyStore(database),
             wake_batches=wake_batches.set,
-            meter=Meter(ledger, metrics, catalog.safe),
+            meter=meter,
             registry=registry,
         )
         try:
@@ -165,6 +165,22 @@ async def _wrong_parameter(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"][1:])
     return error_response(InvalidRequest(f"{param}: {first['msg']}", param=param))
+
+
+async def _own_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GatewayError)
+    return error_response(error)
+
+
+async def _database_error(request: Request, error: Exception) -> Response:
+    log.error("the database does not answer", error=str(error).splitlines()[0])
+    return error_response(Overloaded(NO_DATABASE))
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    """Starlette raises it again after this, and the guard logs it."""
+    found_under = held_of(request.scope).request_id
+    return error_response(Internal(f"the gateway failed; the operator finds it under {found_under}"))
 
 
 async def _routing_error(request: Request, error: Exception) -> Response:

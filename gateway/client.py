@@ -1,8 +1,6 @@
 """The other end of a request: its body, and whether it is still there. Knows ASGI's messages and nothing else."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from starlette.types import Receive
 
@@ -28,44 +26,44 @@ async def read_body(receive: Receive) -> bytes:
     raise ClientGone
 
 
-@contextmanager
-def leaving_stops(receive: Receive) -> Iterator[None]:
+class leaving_stops:  # reads as what it does: with leaving_stops(receive)
     """The block is cancelled, and raises ClientGone, as soon as the client hangs up.
 
     Nobody else cancels a handler that waits for an engine. The request's body must have been read: the next message a
     server sends then is the disconnect.
     """
-    loop = asyncio.get_running_loop()
-    working = asyncio.current_task()
-    assert working is not None
-    watch: asyncio.Task[None] | None = None
-    gone = False
 
-    def start_watch() -> None:
-        nonlocal watch
-        watch = loop.create_task(_disconnected(receive))
-        watch.add_done_callback(stop_work)
+    __slots__ = ("_gone", "_receive", "_timer", "_watch", "_working")
 
-    def stop_work(ended: asyncio.Task[None]) -> None:
-        nonlocal gone
-        if not ended.cancelled():
-            gone = True
-            working.cancel()
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
+        self._gone = False
 
-    timer = loop.call_later(WATCH_AFTER_SECONDS, start_watch)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if gone and working.uncancel() == 0:
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._working = asyncio.current_task(loop)
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start_watch)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.remove_done_callback(self._stop_work)
+            self._watch.cancel()
+        assert self._working is not None
+        if self._gone and kind is asyncio.CancelledError and self._working.uncancel() == 0:
             raise ClientGone from None
-        raise
-    finally:
-        timer.cancel()
-        if watch is not None:
-            watch.remove_done_callback(stop_work)
-            watch.cancel()
 
+    def _start_watch(self) -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._disconnected())
+        self._watch.add_done_callback(self._stop_work)
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    def _stop_work(self, ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled():
+            self._gone = True
+            assert self._working is not None
+            self._working.cancel()
+
+    async def _disconnected(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

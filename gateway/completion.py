@@ -28,7 +28,15 @@ async def begin(runtime: Runtime, asked: Asked, tab: Tab, *, priority: int = 0) 
     decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked)
     tab.decided(decision, seconds)
     runtime.meter.metrics.decided(decision.model, decision.basis)
-    call = Call(asked.body, asked.stream, asked.operation, asked.include_usage, priority)
+    call = Call(
+        asked.body,
+        asked.stream,
+        asked.operation,
+        asked.include_usage,
+        priority=priority,
+        affinity=decision.template,  # a template's fixed part is the prefix that its requests share
+        request_id=tab.request_id,
+    )
     passed_over: list[str] = []
     problem: EngineError | None = None
     for name in decision.order:

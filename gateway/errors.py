@@ -1,13 +1,19 @@
 """Errors a client can see, each in OpenAI's shape. One class per meaning; the table of meanings is this file."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from math import ceil
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 
+from gateway.limits.claim import Claim, Kind, NotReserved, Unit
+from gateway.limits.claim import Refused as LimitRefused
+from gateway.limits.headers import bucket_headers
 from models.engine import EngineBusy, EngineCut, EngineError, EngineRefused
+
+NO_DATABASE = "the database does not answer now; see the gateway's log"
 
 
 class GatewayError(Exception):
@@ -41,6 +47,18 @@ class InvalidRequest(GatewayError):
 
 class InvalidKey(GatewayError):
     status, type, code = 401, "invalid_request_error", "invalid_api_key"
+
+
+class NotAllowed(GatewayError):
+    """The key is valid and may not do this; `code` says what: model_not_allowed, template_not_allowed."""
+
+    status, type, code = 403, "invalid_request_error", "not_allowed"
+
+
+class Unpriced(GatewayError):
+    """A budget of money can only be kept where the cost of a request has a known bound."""
+
+    status, type, code, param = 400, "invalid_request_error", "model_not_priced", "model"
 
 
 class BodyTooLarge(GatewayError):
@@ -84,6 +102,43 @@ class Overloaded(GatewayError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class LimitReached(GatewayError):
+    """A claim did not fit its limit. `claim` and `remaining` say of which, for logs and metrics."""
+
+    status, type, code = 429, "rate_limit_error", "limit_reached"
+
+    def __init__(self, message: str, claim: Claim, remaining: int, retry_after_seconds: float | None) -> None:
+        super().__init__(message)
+        self.claim = claim
+        self.remaining = remaining
+        self.retry_after_seconds = retry_after_seconds
+
+
+class RateLimited(LimitReached):
+    """Too many requests, tokens or answers at once; the same request may pass a little later."""
+
+    code = "rate_limit_exceeded"
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), **bucket_headers(self.claim, self.remaining)}
+
+
+class BudgetSpent(LimitReached):
+    """No money left. Clients are told not to try again by themselves, as the SDKs otherwise do."""
+
+    type, code = "insufficient_quota", "insufficient_quota"
+
+    def headers(self) -> dict[str, str]:
+        return {**super().headers(), "x-should-retry": "false"}
+
+
+class LimitsUnavailable(GatewayError):
+    """The store of the limits does not answer: a budget is not spent blindly."""
+
+    status, type, code = 503, "service_unavailable_error", "limits_unavailable"
+    retry_after_seconds = 2.0  # longer than the pause after which the store is asked again
+
+
 class StorageFull(GatewayError):
     status, type, code = 507, "server_error", "storage_full"
 
@@ -122,6 +177,43 @@ def of_engine(error: EngineError) -> GatewayError:
     if isinstance(error, EngineCut):
         return Cut(error.message)
     return Unavailable(error.message)
+
+
+def of_limit(error: NotReserved) -> GatewayError:
+    """The client's view of a claim that was not granted: which limit, its cap, and when it resets."""
+    if not isinstance(error, LimitRefused):
+        return LimitsUnavailable("budgets cannot be checked now; see the gateway's log")
+    claim = error.claim
+    kind = BudgetSpent if claim.unit is Unit.NANO_USD else RateLimited
+    return kind(
+        f"{_limit(claim)} does not allow this: it takes up to {_amount(claim, claim.amount)}, "
+        f"{_amount(claim, error.remaining)} left; {_reset(claim, error.retry_after_seconds)}",
+        claim,
+        error.remaining,
+        error.retry_after_seconds,
+    )
+
+
+def _limit(claim: Claim) -> str:
+    """ "the limit of 60 requests per minute of team search"."""
+    what = "budget" if claim.unit is Unit.NANO_USD else "limit"
+    per = {Kind.WINDOW: f" per {claim.period}", Kind.BUCKET: " per minute", Kind.CONCURRENCY: " at once"}[claim.kind]
+    return f"the {what} of {_amount(claim, claim.cap)}{per} of {claim.whose}"
+
+
+def _amount(claim: Claim, amount: int) -> str:
+    if claim.unit is Unit.NANO_USD:
+        return f"{(Decimal(amount) / 10**9).normalize():f} USD"
+    noun = claim.unit.value
+    return f"{amount} {noun.removesuffix('s') if amount == 1 else noun}"
+
+
+def _reset(claim: Claim, seconds: float | None) -> str:
+    if claim.kind is Kind.CONCURRENCY:
+        return "try again when another answer is over"
+    if claim.kind is Kind.WINDOW:
+        return f"the next {claim.period} (UTC) begins in {ceil(claim.resets_seconds or 0)} s"
+    return "it never will" if seconds is None else f"try again in {ceil(seconds)} s"
 
 
 def error_response(error: GatewayError, headers: Mapping[str, str] | None = None) -> Response:

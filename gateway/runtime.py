@@ -8,13 +8,13 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway.batches import BatchStore
+from gateway.dispatch import Dispatcher
 from gateway.errors import InvalidRequest
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys
 from gateway.ledger.store import Ledger
-from gateway.limits import Limited
 from gateway.meter import Meter
 from gateway.responses import ResponseStore
 from gateway.schema import Asked
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 class Runtime:
     settings: Settings
     catalog: Catalog
-    engines: Mapping[str, Limited]
+    engines: Mapping[str, Dispatcher]
     strategy: Strategy
     knowledge: Knowledge
     keys: Keys

@@ -42,7 +42,7 @@ class Call:
     `include_usage`: the client wants to see the counts at the end of a stream (the engine is always asked for them).
     `priority`: smaller goes first in a queue. `deadline`: on the event loop's clock, in seconds; no work is begun after
     it. `affinity`: calls with the same one like the same replica, whose prefix cache is warm; None where nothing is
-    known to be shared. `headers`: further ones for the engine's server.
+    known to be shared. `headers`: further ones for the engine's server. `request_id`: whose call this is.
     """
 
     body: Mapping[str, Any]
@@ -53,6 +53,7 @@ class Call:
     deadline: float | None = None
     affinity: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
 
 
 class Reply(ABC):

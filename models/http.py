@@ -14,6 +14,7 @@ import asyncio
 import ssl
 from collections.abc import Mapping
 from time import monotonic
+from typing import cast
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
@@ -81,16 +82,15 @@ class Origin:
 
         A pooled connection may turn out to have been closed by its server; then the request is sent once more.
         """
-        deadline = asyncio.get_running_loop().time() + timeout_seconds
         head = self._head(method, path, len(body), headers)
         connection = self._pooled()
         if connection is not None:
             try:
-                return await self._exchange(connection, head, body, deadline)
+                return await self._exchange(connection, head, body, timeout_seconds)
             except Disconnected:
                 if connection.heard:
                     raise
-        return await self._exchange(await self._connect(deadline), head, body, deadline)
+        return await self._exchange(await self._connect(timeout_seconds), head, body, timeout_seconds)
 
     async def close(self) -> None:
         """Give up every pooled connection; answers that are being read go on."""
@@ -99,9 +99,11 @@ class Origin:
             connection.abort()
         self._idle.clear()
 
-    async def _exchange(self, connection: "_Connection", head: bytes, body: bytes, deadline: float) -> "Response":
+    async def _exchange(
+        self, connection: "_Connection", head: bytes, body: bytes, timeout_seconds: float
+    ) -> "Response":
         try:
-            return await connection.exchange(head, body, deadline)
+            return await connection.exchange(head, body, timeout_seconds)
         except BaseException:
             connection.abort()
             raise
@@ -129,13 +131,12 @@ class Origin:
             connection.abort()
         return None
 
-    async def _connect(self, deadline: float) -> "_Connection":
+    async def _connect(self, timeout_seconds: float) -> "_Connection":
         """Raises ConnectFailed, TimedOut."""
         loop = asyncio.get_running_loop()
         address = self._address
-        until = min(deadline, loop.time() + self._connect_timeout_seconds)
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout(min(timeout_seconds, self._connect_timeout_seconds)):
                 _, connection = await loop.create_connection(
                     lambda: _Connection(self), address.host, address.port, ssl=self._tls()
                 )
@@ -182,9 +183,9 @@ class Response:
 
     async def read_all(self, limit_bytes: int, timeout_seconds: float) -> bytes:
         """The rest of the body. Raises HttpError; BodyTooLong when it is longer than *limit_bytes*."""
-        deadline = asyncio.get_running_loop().time() + timeout_seconds
+        deadline = monotonic() + timeout_seconds
         body = await self.read(timeout_seconds)
-        while piece := await self.read(max(0.0, deadline - asyncio.get_running_loop().time())):
+        while piece := await self.read(max(0.0, deadline - monotonic())):
             body += piece
             if len(body) > limit_bytes:
                 break
@@ -248,9 +249,10 @@ class _Connection(asyncio.Protocol):
         self._reusable = True
         self._problem: HttpError | None = None
 
-    async def exchange(self, head: bytes, body: bytes, deadline: float) -> Response:
+    async def exchange(self, head: bytes, body: bytes, timeout_seconds: float) -> Response:
         """Raises HttpError; close the connection then."""
         assert self._transport is not None
+        deadline = self._loop.time() + timeout_seconds
         self._start_exchange()
         if len(body) <= JOINED_BODY_BYTES:
             self._transport.write(head + body)
@@ -293,7 +295,6 @@ class _Connection(asyncio.Protocol):
             and not self._paused
             and transport is not None
             and transport.get_write_buffer_size() == 0
-            and self._parser.should_keep_alive()
         ):
             self._pieces = []
             self._origin.take_back(self, _kept_seconds(self._headers.get("keep-alive")))
@@ -347,8 +348,7 @@ class _Connection(asyncio.Protocol):
     # Of asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one in all but its bases
 
     def data_received(self, data: bytes) -> None:
         if not self._busy:  # words that nobody asked for
@@ -420,8 +420,10 @@ class _Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
-        if self._has_head:  # not that of a 1xx
+        if self._has_head and not self._complete:  # neither that of a 1xx nor of garbage
             self._complete = True
+            if not self._parser.should_keep_alive():  # it knows only now
+                self._reusable = False
 
 
 def _kept_seconds(keep_alive: str | None) -> float | None:

@@ -3,10 +3,10 @@
 An answer's bytes are passed on as they come; JSON is read only where something in it is needed.
 """
 
-import asyncio
 import math
 import re
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
@@ -86,7 +86,7 @@ class OpenAIUpstream:
 
     async def begin(self, call: Call) -> Reply:
         body = self._written(call)
-        deadline = asyncio.get_running_loop().time() + FIRST_CHUNK_TIMEOUT_SECONDS
+        deadline = monotonic() + FIRST_CHUNK_TIMEOUT_SECONDS
         try:
             response = await self._origin.request(
                 "POST", call.operation, body, headers=call.headers, timeout_seconds=FIRST_CHUNK_TIMEOUT_SECONDS
@@ -129,7 +129,7 @@ class OpenAIUpstream:
 
     async def _whole(self, response: Response, call: Call, deadline: float) -> Reply:
         try:
-            left_seconds = deadline - asyncio.get_running_loop().time()
+            left_seconds = deadline - monotonic()
             raw = await response.read_all(ANSWER_LIMIT_BYTES, max(left_seconds, 0.0))
             document = self.checked(raw)
             if not document.get(ANSWER_KEYS[call.operation]):
@@ -261,7 +261,6 @@ class _StreamedReply(Reply):
         super().__init__(b"")
         self._response = response
         self._events = events
-        self._clock = asyncio.get_running_loop().time
 
     @property
     def usage(self) -> Usage | None:
@@ -276,7 +275,7 @@ class _StreamedReply(Reply):
 
     async def more(self) -> bytes:
         try:
-            return await self._next(self._clock() + IDLE_TIMEOUT_SECONDS)
+            return await self._next(monotonic() + IDLE_TIMEOUT_SECONDS)
         except _Broken as error:
             raise EngineCut(str(error)) from error
         except (HttpError, EventTooLong, orjson.JSONDecodeError) as error:
@@ -288,7 +287,7 @@ class _StreamedReply(Reply):
         while not events.done:
             if events.failure is not None:
                 raise events.failure
-            piece = await self._response.read(max(deadline - self._clock(), 0.0))
+            piece = await self._response.read(max(deadline - monotonic(), 0.0))
             if not piece:
                 raise _Broken("the engine closed the stream before its end")
             block = events.feed(piece)

@@ -55,7 +55,7 @@ async def put_feedback(request: Request) -> Response:
         )
     put = held.runtime.feedback.put
     told = await anyio.to_thread.run_sync(put, said.request_id, held.caller_id, said.name, said.value, said.comment)
-    held.runtime.meter.metrics.feedback.labels(kind_of(said.value)).inc()
+    held.runtime.meter.metrics.feedback.of(kind_of(said.value)).inc()
     return _json(told.document())
 
 

@@ -1,4 +1,4 @@
-"""How an answer is worded: OpenAI's completions as the engine wrote them, other protocols by translation. No I/O here."""
+"""How an answer is worded: OpenAI's completions as the engine wrote them, other protocols by translation. No I/O."""
 
 import time
 from types import ModuleType
@@ -61,9 +61,7 @@ class Translated:
 
     async def whole(self, document: bytes) -> bytes:
         completion = orjson.loads(document)
-        answer = self._shape.from_chat(
-            completion, self._body, id=self._id, created=self._created, now=int(time.time())
-        )
+        answer = self._shape.from_chat(completion, self._body, id=self._id, created=self._created, now=int(time.time()))
         await self.ended(answer)
         return orjson.dumps(answer)
 

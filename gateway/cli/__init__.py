@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from gateway.cli import keys, ladder, models
+from gateway.cli import budgets, config, import_, keys, ladder, models
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
 from gateway.cli.ladder import LadderFailed
@@ -15,6 +15,7 @@ from gateway.cli.serve import PortInUse, serve
 from gateway.errors import GatewayError
 from gateway.keys import KeyNotFound
 from gateway.ledger.database import DatabaseError
+from gateway.limits.budgets import BudgetError
 from gateway.settings import SettingsError
 from models.catalog import CatalogError
 from models.store import StoreError
@@ -22,17 +23,22 @@ from models.store import StoreError
 app = typer.Typer(
     name="pointsman",
     help="An OpenAI-compatible inference gateway: each prompt goes to the cheapest model that has proved it can answer."
-    "\n\nStart with: pointsman serve. Settings are environment variables, POINTSMAN_*; the README lists them.",
+    "\n\nStart with: pointsman serve. "
+    "Settings stand in pointsman.yaml or in variables, POINTSMAN_*; the README lists them.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.callback()(config.chosen)
 app.command()(serve)
 app.command()(route)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
+app.add_typer(budgets.app, name="budgets")
 app.command()(check)
 app.command()(doctor)
+app.add_typer(config.app, name="config")
+app.add_typer(import_.app, name="import")
 app.add_typer(ladder.app, name="ladder")
 
 # What an operator can mend: shown as one message without a trace.
@@ -42,6 +48,7 @@ OPERATOR_ERRORS = (
     StoreError,
     DatabaseError,
     KeyNotFound,
+    BudgetError,
     LadderFailed,
     PortInUse,
     GatewayError,

@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
-from gateway.app import load_knowledge_for, make_engines, model_store, served_catalog
+from gateway.app import load_knowledge_for, make_engines, model_store
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, count_bar, table
+from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Catalog, Model
 from models.engine import Engine, EngineState
@@ -166,7 +167,7 @@ async def _collect_all(settings: Settings, catalog: Catalog, prompts: list[Ladde
         if row.file is not None:
             fetch(model_store(settings), row, row.file)
     narrowed = Catalog({row.name: row.model_copy(update=roomy) for row in catalog}, {})
-    for name, engine in make_engines(narrowed, settings).items():
+    for name, [engine] in make_engines(narrowed, settings).items():
         await engine.start()
         try:
             await _until_ready(name, engine)

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from gateway.app import load_knowledge_for, served_catalog
+from gateway.app import load_knowledge_for
 from gateway.cli.screen import console, table
 from gateway.runtime import decide
 from gateway.schema import parse_chat
+from gateway.served import served_catalog
 from gateway.settings import load_settings
 from router.strategies import STRATEGIES
 

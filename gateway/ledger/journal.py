@@ -195,7 +195,7 @@ def abandoned(folder: Path) -> Generator[Abandoned, None, None]:
     """Each segment whose process has died, while nobody else can get it. Close it. Raises OSError."""
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
-            file = path.open("rb")
+            file = path.open("r+b")  # NFS locks only what may be written
         except FileNotFoundError:
             continue  # another process was faster
         with file:

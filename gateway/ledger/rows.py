@@ -1,17 +1,15 @@
 """A charge as a row: what the journal's lines and the database's statements are made of. No I/O."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from functools import cache
 from itertools import chain
-from operator import attrgetter
 from typing import Any
 
 from gateway.ledger.charge import Charge, Outcome, nano_usd
 
 Row = Sequence[Any]  # values in the order of COLUMNS, as JSON and both databases take them
 
-FIELDS = tuple(field.name for field in fields(Charge))
+FIELDS = Charge._fields
 COLUMNS = tuple(name.replace("_usd", "_nano_usd") for name in FIELDS)
 ID, AT, OUTCOME = (FIELDS.index(name) for name in ("id", "at", "outcome"))
 COST, SAFE_COST = (FIELDS.index(name) for name in ("cost_usd", "safe_cost_usd"))
@@ -19,11 +17,9 @@ LOST = Outcome.LOST.value
 TIME_CHARACTERS = len("2025-01-02 03:04:05.000006")  # as SQLAlchemy writes it to SQLite: no zone, it is UTC
 STATEMENT_ROWS = 128  # in one step of the database, which does not hold Python's lock; 4,600 of SQLite's 32,766 values
 
-_values = attrgetter(*FIELDS)
-
 
 def row_of(charge: Charge) -> Row:
-    row = list(_values(charge))
+    row = list(charge)
     row[AT] = charge.at.isoformat(" ", "microseconds")[:TIME_CHARACTERS]
     row[OUTCOME] = charge.outcome.value
     row[COST] = nano_usd(charge.cost_usd)

@@ -8,15 +8,14 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
 import structlog
 from sqlalchemy import Engine, func, select
-from sqlalchemy.exc import InterfaceError, OperationalError, ProgrammingError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from gateway.ledger.charge import Charge, Outcome
 from gateway.ledger.journal import Abandoned, Journal, Segment, abandoned
@@ -28,13 +27,14 @@ log = structlog.get_logger(__name__)
 WAITING_LIMIT = (
     10_000  # charges not yet in the database; beyond it new requests are refused rather than charges dropped
 )
+REFUSALS_LIMIT = 20_000  # charges waiting, some 20 MB; beyond it refused requests that no engine saw leave none
 BARE_LIMIT = 1_000  # of these, with no line in the journal either: what a killed process would lose
 BATCH_LIMIT = 512
 LINGER_SECONDS = 0.05  # for more charges to come: a transaction costs as much as ten of them
 RETRY_SECONDS = 1.0  # a full disk or a locked file; tried until it works
 RECOVERY_SECONDS = 60.0  # between looks for journals of processes that died while this one lived
 CLOSE_TIMEOUT_SECONDS = 10.0
-MENDABLE = (OperationalError, InterfaceError, ProgrammingError, PoolTimeoutError)  # disk, lock, connection, schema
+UNFIT = (DataError, IntegrityError, OverflowError, UnicodeError)  # a value that no database takes, now or later
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Ledger:
         self._bare: set[str] = set()  # ids of requests that are in memory alone
         self.recovered_charges = 0  # taken from journals of dead processes; the database did not have them
         self.lost_requests = 0  # found there without an end
+        self.unkept_refusals = 0  # requests without a charge: refused when REFUSALS_LIMIT was reached
         self._wake = threading.Event()  # there is something to do
         self._hurry = threading.Event()  # and somebody waits for it
         self._stopping = threading.Event()
@@ -90,8 +91,11 @@ class Ledger:
 
     def record(self, charge: Charge) -> None:
         """*charge* outlives this process when this returns. One that the journal cannot take waits in memory; see
-        `has_room`. Never drops, raises nothing.
+        `has_room`. Raises nothing, and drops nothing that an engine has seen.
         """
+        if charge.attempts == 0 and self.waiting >= REFUSALS_LIMIT:
+            self.unkept_refusals += 1
+            return
         row = row_of(charge)
         segment = self._journal.record(row)
         self._note(charge.id, in_journal=segment is not None)
@@ -160,13 +164,14 @@ class Ledger:
             self._write([self._entries[place] for place in range(count)])
         self._journal.tidy()
         while self._flushes and self._flushes[0].recorded <= self._written:
-            self._flushes.popleft().tell()
+            with suppress(RuntimeError):  # the loop of who waited is closed
+                self._flushes.popleft().tell()
 
     def _write(self, entries: Sequence[_Entry]) -> None:
         """Write the first of the entries that wait, and strike them off."""
         try:
             self._insert([entry.row for entry in entries])
-        except MENDABLE as error:
+        except SQLAlchemyError as error:  # disk, lock, connection, schema: somebody mends it
             log.error("ledger cannot be written", error=str(error).splitlines()[0], waiting=self.waiting)
             self._giving_up.wait(RETRY_SECONDS)
             return
@@ -178,14 +183,12 @@ class Ledger:
         self._written += len(entries)
 
     def _insert(self, rows: Sequence[Row]) -> int:
-        """How many rows changed. Raises what is MENDABLE; a row that no database takes is logged whole instead."""
+        """How many rows changed. Raises SQLAlchemyError; a row that no database takes is logged whole instead."""
         try:
             with self._database.begin() as connection:
                 made = statements(one_each(rows), self._database.dialect.name)
                 return sum(connection.exec_driver_sql(sql, values).rowcount for sql, values in made)
-        except MENDABLE:
-            raise
-        except Exception as error:  # a value that no database takes: it may not keep the other charges waiting
+        except UNFIT as error:  # it may not keep the other charges waiting
             if len(rows) > 1:
                 return sum(self._insert([row]) for row in rows)
             log.critical("charge not written", error=repr(error).splitlines()[0], **named(rows[0]))
@@ -195,8 +198,10 @@ class Ledger:
         try:
             with closing(abandoned(self._journal.folder)) as segments:
                 for segment in segments:
+                    if self._giving_up.is_set():
+                        return  # the next start goes on
                     self._take_up(segment)
-        except (*MENDABLE, OSError) as error:
+        except (SQLAlchemyError, OSError) as error:
             shown = str(error).splitlines()[0]
             log.error("journals of dead processes wait", folder=str(self._journal.folder), error=shown)
 

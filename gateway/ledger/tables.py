@@ -46,7 +46,7 @@ charges = Table(
     Column("reasoning_tokens", Integer, comment="part of completion_tokens"),
     Column("discarded_tokens", Integer, comment="of a cascade's or hedge's answer that no client saw"),
     Column("cache", String(16), comment="exact, semantic or idempotent; NULL when an engine was asked"),
-    Column("team", String(64)),
+    Column("team", String(128)),
     Column("operation", String(16), comment="chat, completion, embedding, responses, messages or batch"),
     Index("charges_at", "at"),
 )
@@ -62,6 +62,42 @@ keys = Table(
     Column("hint", String(16), nullable=False, comment="its last characters, to recognise it by"),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("revoked_at", DateTime(timezone=True)),
+    Column("role", String(16), nullable=False, server_default="client", comment="client or admin"),
+    Column("team", String(128), comment="whose budget it draws on too"),
+    Column("models", Text, comment="JSON list of the models it may use; NULL for all"),
+    Column("templates", Text, comment="JSON list of the templates it may use; NULL for all"),
+    Column("expires_at", DateTime(timezone=True)),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("scope", String(16), primary_key=True, comment="caller, team or template"),
+    Column("name", String(128), primary_key=True, comment="id of the key, name of the team, key of the template"),
+    Column("day_nano_usd", BigInteger, comment="NULL for no limit, here and below"),
+    Column("month_nano_usd", BigInteger),
+    Column("requests_per_minute", Integer),
+    Column("tokens_per_minute", Integer),
+    Column("concurrency", Integer),
+)
+
+limit_counters = Table(
+    "limit_counters",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("used", BigInteger, nullable=False, comment="spent and held; of a bucket in 1/60,000, as of `at_ms`"),
+    Column("at_ms", BigInteger, nullable=False, comment="on the database's clock, since 1970"),
+    Column("forget_ms", BigInteger, nullable=False, comment="from when on the row may be deleted"),
+)
+
+limit_holds = Table(
+    "limit_holds",
+    metadata,
+    Column("reservation", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("units", BigInteger, nullable=False, comment="of the counter; 0 once given back by itself"),
+    Column("expires_ms", BigInteger, nullable=False),
+    Index("limit_holds_expires", "expires_ms"),
 )
 
 responses = Table(

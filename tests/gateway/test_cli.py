@@ -52,6 +52,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     """One whose settings point to a folder of its own and to the catalogue that ships."""
     for name in [name for name in os.environ if name.startswith("POINTSMAN_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("POINTSMAN_CONFIG", "")  # so that what --config sets ends with the test
+    monkeypatch.chdir(tmp_path)  # no pointsman.yaml but one that the test writes
     monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("POINTSMAN_CACHE_DIR", str(tmp_path / "cache"))
     return Terminal(monkeypatch, capsys)
@@ -138,6 +140,53 @@ def test_keys_are_made_listed_and_revoked(scripted: Terminal, tmp_path: Path) ->
     assert all(fields["key"].encode() not in path.read_bytes() for path in (tmp_path / "data").iterdir())
 
 
+def test_a_key_is_made_with_what_its_holder_may_do_and_listed_with_it(scripted: Terminal) -> None:
+    bounds = ["--models", "small, large", "--role", "admin", "--team", "search", "--expires", "30d"]
+    limits = ["--budget-day", "1.50", "--budget-month", "20", "--requests-per-minute", "60", "--concurrency", "4"]
+    assert scripted.run("keys", "create", "ann", *bounds, *limits).code == 0
+    listed = " ".join(scripted.run("keys", "list").out.split())
+    for shown in ("admin", "search", "small", "1.5", "USD/day", "20", "60", "at once"):
+        assert shown in listed
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--expires", "soon", "30d"),
+        ("--expires", "0d", "30d"),
+        ("--expires", "99999d", "ten years"),
+        ("--budget-day", "much", "1.50"),
+        ("--budget-day", "-1", "between 0 and"),
+        ("--budget-day", "NaN", "between 0 and"),
+        ("--budget-month", "0.0000000001", "billionth"),
+        ("--requests-per-minute", "0", "requests a minute"),
+        ("--concurrency", "-3", "answers at once"),
+    ],
+)
+def test_a_key_with_an_impossible_bound_is_not_made(scripted: Terminal, option: str, value: str, told: str) -> None:
+    said = scripted.run("keys", "create", "ann", option, value)
+    assert (said.code, told in said.err) == (1, True), said.err
+    assert "ann" not in scripted.run("keys", "list").out
+
+
+def test_budgets_are_set_listed_and_removed(scripted: Terminal) -> None:
+    assert scripted.run("budgets", "set", "team", "search", "--budget-day", "1.5").code == 0
+    assert scripted.run("budgets", "set", "template", "[/x]", "--tokens-per-minute", "1000").code == 0
+    replaced = scripted.run("budgets", "set", "team", "search", "--budget-month", "0.000000001")
+    assert "search: 0.000000001 USD/month" in replaced.out
+    listed = scripted.run("budgets", "list").out
+    assert "0.000000001 USD/month" in listed
+    assert "1000 tokens/min" in listed
+    assert "USD/day" not in listed
+    assert "[/x]" in listed
+    assert scripted.run("budgets", "remove", "team", "search").code == 0
+    assert "search" not in scripted.run("budgets", "list").out
+    again = scripted.run("budgets", "remove", "team", "search")
+    assert (again.code, "pointsman budgets list" in again.err) == (1, True)
+    empty = scripted.run("budgets", "set", "team", "search")
+    assert (empty.code, "at least one limit" in empty.err) == (1, True)
+
+
 def test_a_name_that_looks_like_markup_is_shown_as_it_is(scripted: Terminal) -> None:
     assert "[/bold] [red]x" in scripted.run("keys", "create", "[/bold] [red]x").out
     listed = scripted.run("keys", "list")
@@ -150,7 +199,7 @@ def test_check_says_what_is_missing_and_how_to_get_it(terminal: Terminal) -> Non
     assert said.code == 1
     assert "not here: qwen2.5-coder-0.5b-instruct-q4_k_m" in said.out
     assert "pointsman models pull" in said.out
-    assert said.out.count("ok  ") == 4
+    assert said.out.count("ok  ") == 5
 
 
 def test_check_passes_where_serving_would_work(scripted: Terminal) -> None:
@@ -176,6 +225,64 @@ def test_check_names_the_setting_that_is_wrong(
     said = scripted.run("check")
     assert said.code == 1
     assert told in said.out
+
+
+def test_check_lists_every_mistake_of_the_file_and_what_to_do(scripted: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("port: 0\nbar: [x]\nprot: 1\n", encoding="utf-8")
+    for arguments in (("check", "--config", str(path)), ("--config", str(path), "check")):
+        said = scripted.run(*arguments)
+        assert said.code == 1
+        for told in (f"{path}:1: port: 0: must be 1 or more", f"{path}:2: bar: ", f"{path}:3: prot: not permitted"):
+            assert told in said.out
+        assert "did you mean port?" in said.out
+
+
+def test_the_file_in_the_folder_is_found(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "pointsman.yaml").write_text(CATALOG, encoding="utf-8")
+    said = terminal.run("check")
+    assert said.code == 0, said.out
+    assert "pointsman.yaml and every POINTSMAN_* variable is valid" in said.out
+    assert "serves small, large" in said.out
+
+
+def test_check_names_the_keys_that_are_missing(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LARGE_KEY", raising=False)
+    row = "{name: %s, engine: openai, tier: 0, context_tokens: 1, base_url: 'http://h/v1', api_key_env: LARGE_KEY}"
+    (tmp_path / "pointsman.yaml").write_text(f"models:\n- {row % 'a'}\n- {row % 'b'}\n", encoding="utf-8")
+    said = terminal.run("check")
+    assert said.code == 1
+    assert "LARGE_KEY is not set; export it for a, b" in said.out
+    monkeypatch.setenv("LARGE_KEY", "hunter2")
+    said = terminal.run("check")
+    assert said.code == 0, said.out
+    assert "hunter2" not in said.out
+
+
+def test_a_configuration_of_litellm_is_taken_over(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "model_list:\n- model_name: m\n  litellm_params: {model: openai/x, api_base: 'http://h/v1', rpm: 6}\n",
+        encoding="utf-8",
+    )
+    said = terminal.run("import", "litellm", "config.yaml", "-o", "pointsman.yaml")
+    assert said.code == 0, said.err
+    assert "config.yaml:3: model_list.0.litellm_params.rpm: " in said.err
+    assert "serves m" in terminal.run("check").out
+    again = terminal.run("import", "litellm", "config.yaml", "-o", "pointsman.yaml")
+    assert (again.code, "--force" in again.err) == (1, True)
+    assert terminal.run("import", "litellm", "config.yaml", "-o", "pointsman.yaml", "--force").code == 0
+    assert "models:" in terminal.run("import", "litellm", "config.yaml").out
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "- x"])
+def test_what_cannot_be_taken_over_is_one_message(terminal: Terminal, tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content, encoding="utf-8")
+    said = terminal.run("import", "litellm", "config.yaml")
+    assert said.code == 1
+    assert said.err.startswith("error: config.yaml")
 
 
 def test_doctor_says_what_is_here_and_what_to_do_about_the_rest(terminal: Terminal) -> None:

@@ -63,12 +63,17 @@ async def test_the_error_of_work_that_fails_first() -> None:
 
 async def test_work_is_cancelled_and_has_ended_when_the_client_is_gone() -> None:
     ended = False
-    with pytest.raises(ClientGone), leaving_stops(client(SENDS, LEAVES)):
+
+    async def work() -> None:
+        nonlocal ended
         try:
             await asyncio.get_running_loop().create_future()
         finally:
             await asyncio.sleep(0.01)  # what stopping an engine takes
             ended = True
+
+    with pytest.raises(ClientGone), leaving_stops(client(SENDS, LEAVES)):
+        await work()
     assert ended
     await asyncio.sleep(0)  # nothing of the cancellation is left for whoever comes after
 

@@ -59,7 +59,7 @@ async def test_the_next_model_answers_when_the_first_cannot_begin(
 
 async def test_an_engine_that_ends_without_a_chunk_is_passed_over(rig: OpenRig) -> None:
     async with rig(knowledge_maker=small_has_proved_itself) as r:
-        r.runtime.engines["small"].engine = Silent("small", say())
+        r.runtime.engines["small"].replicas[0].engine = Silent("small", say())
         response = await r.http.post(CHAT, json=PROVED)
         assert response.headers["x-pointsman-passed-over"] == "small"
 

@@ -6,7 +6,20 @@ import orjson
 import pytest
 
 from gateway import errors
-from gateway.errors import GatewayError, Overloaded, Refused, error_response, of_engine
+from gateway.errors import (
+    BudgetSpent,
+    GatewayError,
+    LimitReached,
+    LimitsUnavailable,
+    Overloaded,
+    RateLimited,
+    Refused,
+    error_response,
+    of_engine,
+    of_limit,
+)
+from gateway.limits.claim import Claim, Kind, Unit, Unreachable
+from gateway.limits.claim import Refused as LimitRefused
 from models.engine import (
     ContextTooLong,
     EngineBusy,
@@ -30,13 +43,74 @@ VIEWS: list[tuple[EngineError, int, str, str | None, str | None]] = [
 ]
 
 
+MADE_FROM_OTHERS = {Refused, LimitReached, RateLimited, BudgetSpent}  # tested by their views below
+
+DAY = Claim("usd:team:t:2026-11-25", Kind.WINDOW, Unit.NANO_USD, 5, 1_500_000_000, "team search", "day", 3600.2)
+REQUESTS = Claim("requests:caller:k", Kind.BUCKET, Unit.REQUESTS, 1, 60, "key k")
+TOKENS = Claim("tokens:caller:k", Kind.BUCKET, Unit.TOKENS, 100, 60, "key k")
+ANSWERS = Claim("answers:caller:k", Kind.CONCURRENCY, Unit.ANSWERS, 1, 4, "key k")
+
+# a refused claim, what is left, when it may fit -> class, type, code, words of the message, headers
+LIMIT_VIEWS: list[tuple[Claim, int, float | None, type[GatewayError], str, str, list[str], dict[str, str]]] = [
+    (
+        DAY,
+        3,
+        3600.2,
+        BudgetSpent,
+        "insufficient_quota",
+        "insufficient_quota",
+        ["budget of 1.5 USD per day of team search", "0.000000003 USD left", "day (UTC) begins in 3601 s"],
+        {"retry-after": "3601", "x-should-retry": "false"},
+    ),
+    (
+        REQUESTS,
+        0,
+        0.4,
+        RateLimited,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        ["limit of 60 requests per minute of key k", "takes up to 1 request,", "0 requests left", "again in 1 s"],
+        {
+            "retry-after": "1",
+            "x-ratelimit-limit-requests": "60",
+            "x-ratelimit-remaining-requests": "0",
+            "x-ratelimit-reset-requests": "1m0s",
+        },
+    ),
+    (
+        TOKENS,
+        60,
+        None,
+        RateLimited,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        ["limit of 60 tokens per minute", "takes up to 100 tokens", "it never will"],
+        {
+            "x-ratelimit-limit-tokens": "60",
+            "x-ratelimit-remaining-tokens": "60",
+            "x-ratelimit-reset-tokens": "0s",
+        },
+    ),
+    (
+        ANSWERS,
+        0,
+        1.0,
+        RateLimited,
+        "rate_limit_error",
+        "rate_limit_exceeded",
+        ["limit of 4 answers at once of key k", "when another answer is over"],
+        {"retry-after": "1"},
+    ),
+]
+
+
 def kinds(of: type[Exception]) -> Iterator[type[Exception]]:
     for kind in of.__subclasses__():
         yield kind
         yield from kinds(kind)
 
 
-@pytest.mark.parametrize("kind", set(kinds(GatewayError)) - {Refused}, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", set(kinds(GatewayError)) - MADE_FROM_OTHERS, ids=lambda kind: kind.__name__)
 def test_every_error_has_a_status_a_type_a_code_and_the_four_keys(kind: type[GatewayError]) -> None:
     error = kind("what to do")
     assert 400 <= error.status < 600
@@ -63,6 +137,37 @@ def test_an_engines_error_is_told_to_the_client(
 
 def test_there_is_a_view_of_every_engines_error() -> None:
     assert {type(view[0]) for view in VIEWS} == set(kinds(EngineError))
+
+
+@pytest.mark.parametrize(
+    ("claim", "left", "after", "kind", "type_", "code", "words", "headers"),
+    LIMIT_VIEWS,
+    ids=lambda value: str(value)[:9],
+)
+def test_a_limit_that_refuses_is_told_with_whose_it_is_its_cap_and_when_it_resets(
+    claim: Claim,
+    left: int,
+    after: float | None,
+    kind: type[GatewayError],
+    type_: str,
+    code: str,
+    words: list[str],
+    headers: dict[str, str],
+) -> None:
+    seen = of_limit(LimitRefused(claim, left, after))
+    assert type(seen) is kind
+    assert (seen.status, seen.type, seen.code) == (429, type_, code)
+    assert set(seen.body()["error"]) == ERROR_KEYS
+    for some in words:
+        assert some in seen.message
+    assert seen.headers() == headers
+
+
+def test_a_store_of_limits_that_does_not_answer_is_our_fault_and_may_be_tried_again() -> None:
+    seen = of_limit(Unreachable("redis://secret@host"))
+    assert isinstance(seen, LimitsUnavailable)
+    assert (seen.status, seen.headers()) == (503, {"retry-after": "2"})
+    assert "secret" not in seen.message
 
 
 def test_a_response_carries_the_body_and_the_headers() -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from gateway.idempotency import DEAD_AFTER, KEPT, Claim, IdempotencyStore, KeyReused, KeyTaken, Stored
 from gateway.ledger.database import open_database
-from models.engine import Call, EngineUnavailable
+from models.engine import Call, EngineCut
 from models.scripted import Say, Script, Step, Wait
 from tests.gateway.stranger import another_http
 from tests.gateway.wire import CHAT, USER, OpenRig, chat, connection, error_of, until
@@ -98,13 +98,13 @@ async def test_a_key_that_is_none_is_refused(rig: OpenRig, key: str) -> None:
 
 
 async def test_a_failure_is_not_kept(rig: OpenRig) -> None:
-    steps: Iterator[Step] = iter([EngineUnavailable("gone"), Say("back")])
+    steps: Iterator[Step] = iter([EngineCut("broke off"), Say("back")])
 
     def fails_once(call: Call) -> Script:
         return [next(steps)]
 
     async with rig(large=fails_once) as r:
-        assert (await r.http.post(CHAT, json=chat(), headers=KEY)).status_code == 503
+        assert (await r.http.post(CHAT, json=chat(), headers=KEY)).status_code == 502
         response = await r.http.post(CHAT, json=chat(), headers=KEY)
         assert (response.status_code, "back" in response.text) == (200, True)
 

@@ -6,7 +6,6 @@ import random
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -123,8 +122,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 async def test_every_field_of_a_charge_comes_back_as_it_was_written(database: Engine, ledger: Ledger) -> None:
-    full = replace(
-        CHARGE,
+    full = CHARGE._replace(
         caller="key_1",
         asked="auto",
         template="0123456789abcdef",
@@ -166,7 +164,7 @@ async def test_a_charge_that_comes_twice_is_written_once(ledger: Ledger) -> None
 
 async def test_a_thousand_charges_at_once_are_all_written(ledger: Ledger) -> None:
     for place in range(1000):
-        ledger.record(replace(CHARGE, id=f"req_{place}"))
+        ledger.record(CHARGE._replace(id=f"req_{place}"))
     await ledger.flush()
     assert ledger.count() == 1000
     assert ledger.waiting == 0
@@ -175,7 +173,7 @@ async def test_a_thousand_charges_at_once_are_all_written(ledger: Ledger) -> Non
 async def test_closing_writes_what_waits_and_leaves_no_journal(database: Engine, journal_dir: Path) -> None:
     ledger = Ledger(database, journal_dir)
     for place in range(700):
-        ledger.record(replace(CHARGE, id=f"req_{place}"))
+        ledger.record(CHARGE._replace(id=f"req_{place}"))
     await asyncio.to_thread(ledger.close)
     assert ledger.count() == 700
     assert os.listdir(journal_dir) == []
@@ -194,7 +192,7 @@ async def test_a_full_disk_keeps_charges_waiting_until_there_is_room(
     event.listen(database, "connect", limit)
     database.dispose()
     with capture_logs() as logs:
-        ledger.record(replace(CHARGE, reason="x" * 100_000))
+        ledger.record(CHARGE._replace(reason="x" * 100_000))
         await until(lambda: bool(logs))
         assert ledger.waiting == 1
     assert "disk is full" in logs[0]["error"]
@@ -208,10 +206,10 @@ async def test_a_full_disk_keeps_charges_waiting_until_there_is_room(
 async def test_a_charge_that_no_database_takes_is_logged_whole_and_holds_up_no_other(ledger: Ledger) -> None:
     """An engine may say anything about its tokens; the writer goes on."""
     with capture_logs() as logs:
-        odd = replace(CHARGE, id="req_odd", prompt_tokens=2**64)
-        for charge in (CHARGE, replace(CHARGE, id="req_2"), replace(CHARGE, id="req_3"), odd):
+        odd = CHARGE._replace(id="req_odd", prompt_tokens=2**64)
+        for charge in (CHARGE, CHARGE._replace(id="req_2"), CHARGE._replace(id="req_3"), odd):
             ledger.record(charge)
-        ledger.record(replace(CHARGE, id="req_last"))
+        ledger.record(CHARGE._replace(id="req_last"))
         async with asyncio.timeout(2):
             await ledger.flush()
     assert ledger.count() == 4
@@ -248,7 +246,7 @@ async def test_what_neither_database_nor_journal_takes_is_logged_whole_at_shutdo
         connection.execute(text("drop table charges"))
     with capture_logs() as logs:
         ledger = Ledger(database, journal_dir)
-        ledger.record(replace(CHARGE, cost_usd=Decimal("0.5")))
+        ledger.record(CHARGE._replace(cost_usd=Decimal("0.5")))
         await asyncio.to_thread(ledger.close)
     last = logs[-1]
     assert (last["event"], last["log_level"]) == ("charge not written", "critical")

@@ -200,6 +200,7 @@ class Served:
         return self._portal.call(post)
 
     def charges(self) -> int:
+        self._portal.call(self._rig.runtime.ledger.flush)
         return self._rig.runtime.ledger.count()
 
 

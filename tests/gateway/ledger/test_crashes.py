@@ -4,7 +4,6 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Thread
@@ -25,8 +24,8 @@ from tests.gateway.ledger.test_journal import REAL_WRITE, die
 from tests.gateway.test_ledger import CHARGE
 
 PROCESSES = st.integers(0, 2)
-TAKEN = st.integers(0, 700)  # bytes of a write that still reach the file: none to all
-SEGMENT_BYTES = 900  # a header and one to three rows, so that segments come and go all the time
+TAKEN = st.integers(0, 900)  # bytes of a write that still reach the file: none to all
+SEGMENT_BYTES = 600  # a header and one or two rows, so that segments come and go all the time
 
 
 class Crash(BaseException):
@@ -86,13 +85,13 @@ class Ledgers(RuleBasedStateMachine):
     @rule(process=PROCESSES)
     def intend(self, process: int) -> None:
         request_id = self.new_id()
-        self.ledgers[process].intend(replace(CHARGE, id=request_id, outcome=Outcome.LOST))
+        self.ledgers[process].intend(CHARGE._replace(id=request_id, outcome=Outcome.LOST))
         self.open[process][request_id] = True
 
     @rule(process=PROCESSES, data=st.data())
     def record(self, process: int, data: st.DataObject) -> None:
         request_id = self.one_of(process, data)
-        self.ledgers[process].record(replace(CHARGE, id=request_id))
+        self.ledgers[process].record(CHARGE._replace(id=request_id))
         self.open[process].pop(request_id, None)
         self.ended.add(request_id)
 
@@ -100,7 +99,7 @@ class Ledgers(RuleBasedStateMachine):
     def record_on_a_full_disk(self, process: int, taken: int, truncates: bool, data: st.DataObject) -> None:
         request_id = self.one_of(process, data)
         with patch.object(os, "write", filling(taken)), no_truncation(truncates):
-            self.ledgers[process].record(replace(CHARGE, id=request_id))
+            self.ledgers[process].record(CHARGE._replace(id=request_id))
         self.open[process].pop(request_id, None)
         self.bare[process].add(request_id)
 
@@ -108,7 +107,7 @@ class Ledgers(RuleBasedStateMachine):
     def intend_on_a_full_disk(self, process: int, taken: int) -> None:
         request_id = self.new_id()
         with patch.object(os, "write", filling(taken)):
-            self.ledgers[process].intend(replace(CHARGE, id=request_id, outcome=Outcome.LOST))
+            self.ledgers[process].intend(CHARGE._replace(id=request_id, outcome=Outcome.LOST))
         self.open[process][request_id] = False
 
     @rule(process=PROCESSES)
@@ -131,7 +130,7 @@ class Ledgers(RuleBasedStateMachine):
     def crash_while_it_records(self, process: int, taken: int, data: st.DataObject) -> None:
         request_id = self.one_of(process, data)
         with patch.object(os, "write", crashing(taken)), suppress(Crash):
-            self.ledgers[process].record(replace(CHARGE, id=request_id))
+            self.ledgers[process].record(CHARGE._replace(id=request_id))
         begun = self.open[process].pop(request_id, False)
         (self.unsure if begun else self.forgotten).add(request_id)
         self.crash(process)
@@ -140,7 +139,7 @@ class Ledgers(RuleBasedStateMachine):
     def crash_while_it_intends(self, process: int, taken: int) -> None:
         request_id = self.new_id()
         with patch.object(os, "write", crashing(taken)), suppress(Crash):
-            self.ledgers[process].intend(replace(CHARGE, id=request_id, outcome=Outcome.LOST))
+            self.ledgers[process].intend(CHARGE._replace(id=request_id, outcome=Outcome.LOST))
         self.forgotten.add(request_id)
         self.crash(process)
 
@@ -148,9 +147,9 @@ class Ledgers(RuleBasedStateMachine):
     def take_up(self, process: int) -> None:
         self.ledgers[process]._recover()
 
-    @rule(process=PROCESSES, statements=st.integers(0, 2))
+    @rule(process=PROCESSES, statements=st.integers(0, 3))
     def crash_while_it_takes_up(self, process: int, statements: int) -> None:
-        """Before the first of its statements, between them, or before the file is gone."""
+        """Before one of its statements; or, when there are fewer, before the file is gone."""
         ledger, left = self.ledgers[process], [statements]
         insert = ledger._insert
 
@@ -160,10 +159,16 @@ class Ledgers(RuleBasedStateMachine):
             left[0] -= 1
             return insert(rows)  # type: ignore[arg-type]  # rows as they came
 
-        def never(segment: Abandoned) -> None:
-            raise Crash
+        def finish_unless_dead(segment: Abandoned) -> None:
+            if left[0] > 0:
+                raise Crash
+            finish(segment)
 
-        dying = patch.object(ledger, "_insert", insert_until_dead), patch.object(Abandoned, "finish", never)
+        finish = Abandoned.finish
+        dying = (
+            patch.object(ledger, "_insert", insert_until_dead),
+            patch.object(Abandoned, "finish", finish_unless_dead),
+        )
         with dying[0], dying[1], suppress(Crash):
             ledger._recover()
         self.crash(process)
@@ -208,7 +213,7 @@ def no_truncation(truncates: bool) -> Iterator[None]:
             yield
 
 
-class TestLedgers(Ledgers.TestCase):  # type: ignore[name-defined,misc]  # hypothesis makes the class
+class TestLedgers(Ledgers.TestCase):  # type: ignore[valid-type,misc]  # hypothesis makes the class
     settings = settings(
         max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )

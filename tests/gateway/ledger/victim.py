@@ -7,7 +7,6 @@
 import asyncio
 import os
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -39,7 +38,7 @@ async def requests(ledger: Ledger) -> None:
         ledger.intend(lost)
         os.write(sys.stdout.fileno(), f"begun {lost.id}\n".encode())
         await asyncio.sleep(0)
-        ledger.record(replace(lost, outcome=Outcome.OK, status=200, prompt_tokens=7))
+        ledger.record(lost._replace(outcome=Outcome.OK, status=200, prompt_tokens=7))
         os.write(sys.stdout.fileno(), f"ended {lost.id}\n".encode())
         await asyncio.sleep(0)
 

@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0003"
-down_revision = "0001"
+down_revision = "0002"
 
 TABLES = ("responses", "files", "batches", "feedback", "idempotency")
 ADDED = ("reasoning_tokens", "discarded_tokens", "cache", "team", "operation")
@@ -14,7 +14,7 @@ def upgrade() -> None:
     op.add_column("charges", sa.Column("reasoning_tokens", sa.Integer))
     op.add_column("charges", sa.Column("discarded_tokens", sa.Integer))
     op.add_column("charges", sa.Column("cache", sa.String(16)))
-    op.add_column("charges", sa.Column("team", sa.String(64)))
+    op.add_column("charges", sa.Column("team", sa.String(128)))
     op.add_column("charges", sa.Column("operation", sa.String(16)))
     op.create_table(
         "responses",
