@@ -6,15 +6,16 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 
 ifdef PORT
 export POINTSMAN_PORT := $(PORT)
 endif
 
-.PHONY: help run test check bench lock report clean
+.PHONY: help run test check bench bench-peers lock lock-peers report clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 run: $(VENV)/.run ## serve on 127.0.0.1:8080 (PORT=... and POINTSMAN_* settings work); Ctrl-C ends everything
 	@exec $(BIN)/pointsman serve
@@ -29,8 +30,10 @@ check: $(VENV)/.dev ## lint, format, types, import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## measure: what the gateway adds to a call, what each model takes
-	$(BIN)/python -m tests.bench
+bench: $(VENV)/.dev ## measure: what the gateway and its peers add to a call, what each model takes; BENCH=gateway for one part
+	$(BIN)/python -m tests.bench $(BENCH)
+
+bench-peers: $(PEERS)/.peers ## install the gateways that bench measures beside this one, apart from it; 900 MB
 
 report: $(VENV)/.dev ## what routing is worth, on prompts that nothing was fitted on
 	$(BIN)/pointsman ladder report
@@ -38,10 +41,15 @@ report: $(VENV)/.dev ## what routing is worth, on prompts that nothing was fitte
 lock: $(VENV)/.dev ## resolve the dependencies anew, with hashes
 	$(BIN)/uv pip compile -q pyproject.toml --extra llamacpp --group build $(LOCK_FLAGS) -o requirements/run.lock
 	$(BIN)/uv pip compile -q pyproject.toml --extra llamacpp --extra fit --group dev --group build $(LOCK_FLAGS) -c requirements/run.lock -o requirements/dev.lock
-LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock-peers: $(VENV)/.dev ## resolve the measured gateways anew, with hashes
+	$(BIN)/uv pip compile -q requirements/bench-peers.txt --no-build $(LOCK_FLAGS) --override <(echo "$(PEERS_OVERRIDE)") -o requirements/bench-peers.lock
+# LiteLLM names a version of its database's tables that the registry may not have; the bench gives it no database.
+PEERS_OVERRIDE := litellm-proxy-extras==0.4.110
+LOCK_FLAGS = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make $@"
 
 clean: ## remove what the other targets made here (models and ledger stay)
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Each stamp is newer than the lock file it was installed from; an interrupted installation is begun anew.
 $(VENV)/.run: requirements/run.lock pyproject.toml
@@ -51,6 +59,11 @@ $(VENV)/.run: requirements/run.lock pyproject.toml
 $(VENV)/.dev: requirements/dev.lock pyproject.toml
 	@$(MAKE) --no-print-directory install LOCK=dev.lock
 	@touch $(VENV)/.run $@
+
+$(PEERS)/.peers: requirements/bench-peers.lock | $(VENV)/.dev
+	@$(PYTHON) -m venv --clear --without-pip $(PEERS)
+	@VIRTUAL_ENV=$(PEERS) $(BIN)/uv pip sync --quiet --require-hashes --no-build requirements/bench-peers.lock
+	@touch $@
 
 .PHONY: install
 install:

@@ -1,16 +1,13 @@
-"""The composition root: builds every part from settings, and nothing else does."""
+"""The ASGI application: its routes, its life from start-up to shutdown, and what it says when a route fails."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from importlib.metadata import version
 
-import anyio.to_thread
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -22,9 +19,8 @@ from gateway.api import files as files_api
 from gateway.api import operations as operations_api
 from gateway.api import responses as responses_api
 from gateway.api.description import describe
-from gateway.batches import BatchStore
 from gateway.batching.runner import BatchRunner
-from gateway.dispatch import Dispatcher, replicas_of
+from gateway.builder import Builder, EngineMaker, KnowledgeMaker, load_knowledge_for, make_engines
 from gateway.errors import (
     NO_DATABASE,
     GatewayError,
@@ -35,45 +31,16 @@ from gateway.errors import (
     Overloaded,
     error_response,
 )
-from gateway.feedback import FeedbackStore
-from gateway.files import FileStore
 from gateway.guard import Guard
 from gateway.held import held_of
-from gateway.idempotency import IdempotencyStore
-from gateway.keys import Keys, read_pepper
-from gateway.ledger.database import UNREADABLE, open_database
-from gateway.ledger.store import Ledger
-from gateway.meter import Meter, Metrics
-from gateway.responses import ResponseStore
+from gateway.ledger.database import UNREADABLE
+from gateway.reload import Reloader
 from gateway.runtime import Runtime
-from gateway.served import served_catalog
 from gateway.settings import Settings
-from models.catalog import Catalog
-from models.engine import Engine
-from models.engines import ENGINES, Surroundings
-from models.store import ModelStore
-from router.bar import parse_bar
-from router.decision import Knowledge
-from router.knowledge import load_knowledge
-from router.strategies import STRATEGIES
 
 log = structlog.get_logger(__name__)
 
-EngineMaker = Callable[[Catalog, Settings], Mapping[str, Sequence[Engine]]]
-KnowledgeMaker = Callable[[Catalog, Settings], Knowledge]
-
 ROOMS = (decision_api, catalog_api, responses_api, files_api, batches_api, feedback_api, operations_api)
-
-
-def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[Engine]]:
-    """The engines of every row of the catalogue, one per replica."""
-    around = Surroundings(model_store(settings), settings.data_dir / "logs")
-    return {m.name: [ENGINES[m.engine](row, around) for row in replicas_of(m)] for m in catalog}
-
-
-def load_knowledge_for(catalog: Catalog, settings: Settings) -> Knowledge:
-    """What the router knows about the served models, against the operator's bar."""
-    return load_knowledge(catalog.chatting, parse_bar(settings.bar, settings.confidence))
 
 
 def create_app(
@@ -82,12 +49,13 @@ def create_app(
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
 ) -> Guard:
-    """The gateway as an ASGI application; its parts live from start-up to shutdown in `.app.state.runtime`."""
+    """The gateway, to be given to a server. Its parts live in `.builder` from start-up to shutdown."""
+    builder = Builder(version("pointsman"), engine_maker, knowledge_maker)
     app = FastAPI(
         title="Pointsman",
         summary="An OpenAI-compatible inference gateway that routes by proof.",
         version=version("pointsman"),
-        lifespan=_lifespan(settings, engine_maker, knowledge_maker),
+        lifespan=_lifespan(settings, builder),
         redirect_slashes=False,
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
@@ -101,62 +69,35 @@ def create_app(
     for unreadable in UNREADABLE:
         app.add_exception_handler(unreadable, _database_error)
     app.add_exception_handler(Exception, _bug)
-    return Guard(app)
+    return Guard(app, builder)
 
 
-def model_store(settings: Settings) -> ModelStore:
-    return ModelStore(settings.cache_dir / "models")
-
-
-def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
-    settings: Settings, engine_maker: EngineMaker, knowledge_maker: KnowledgeMaker
-):
+def _lifespan(settings: Settings, builder: Builder):  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
-        catalog = served_catalog(settings)
-        database = await anyio.to_thread.run_sync(open_database, settings.database)
-        registry = CollectorRegistry()
-        metrics = Metrics(registry)
-        metrics.build_info.labels(app.version).set(1)
-        ledger = Ledger(database, settings.data_dir / "journal")
-        meter = Meter(ledger, metrics, catalog.safe)
-        made = engine_maker(catalog, settings)
-        engines = {m.name: Dispatcher.of(m, made[m.name], on_discarded=meter.discard) for m in catalog}
-        wake_batches = asyncio.Event()
-        app.state.runtime = Runtime(
-            settings=settings,
-            catalog=catalog,
-            engines=engines,
-            strategy=STRATEGIES[settings.strategy](),
-            knowledge=knowledge_maker(catalog, settings),
-            keys=Keys(database, read_pepper(settings.data_dir)),
-            ledger=ledger,
-            responses=ResponseStore(database, retention=timedelta(days=settings.response_retention_days)),
-            files=FileStore(database, settings.data_dir),
-            batches=BatchStore(database),
-            feedback=FeedbackStore(database),
-            idempotency=IdempotencyStore(database),
-            wake_batches=wake_batches.set,
-            meter=meter,
-            registry=registry,
+        await builder.open(settings)
+        reloads = builder.runtime.meter.metrics.reloads
+        reloader: Reloader[Runtime] = Reloader(
+            settings, builder.build, builder.swap, count=lambda result: reloads.of(result).inc()
         )
+        app.state.reloader = reloader
         try:
-            for engine in engines.values():
-                await engine.start()
-            running = asyncio.create_task(BatchRunner(lambda: app.state.runtime, wake_batches).run())
-            try:
+            async with reloader.watching(), _running(BatchRunner(lambda: builder.runtime)):
                 yield
-            finally:
-                running.cancel()
-                await asyncio.wait({running})
         finally:
-            for engine in engines.values():
-                await engine.stop()
-            await app.state.runtime.meter.close()
-            await anyio.to_thread.run_sync(ledger.close)
-            database.dispose()
+            await builder.close()
 
     return lifespan
+
+
+@asynccontextmanager
+async def _running(runner: BatchRunner) -> AsyncGenerator[None, None]:
+    running = asyncio.create_task(runner.run(), name="batches")
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
 
 
 async def _wrong_parameter(request: Request, error: Exception) -> Response:

@@ -1,12 +1,18 @@
 """Answering one request, from decision to first block: read this file first. Knows no HTTP."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
-from gateway.meter import Tab
-from gateway.runtime import Runtime, decide
+from gateway.errors import of_limit
+from gateway.held import Held
+from gateway.limits.claim import NotReserved
+from gateway.limits.policy import OUTPUT_FIELDS, admit, limits_on, worst_case
+from gateway.runtime import decide
 from gateway.schema import Asked
 from models.catalog import Model
-from models.engine import Call, ContextTooLong, EngineBusy, EngineError, EngineUnavailable, Reply
+from models.engine import Call, ContextTooLong, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
 from router.decision import Decision
 
 
@@ -20,20 +26,20 @@ class Answer:
     reply: Reply
 
 
-async def begin(runtime: Runtime, asked: Asked, tab: Tab, *, priority: int = 0) -> Answer:
-    """Decide who answers and wait for the first block; until then the next model may be tried.
-
-    Raises EngineError, InvalidRequest.
+async def begin(held: Held, asked: Asked) -> Answer:
+    """Decide who answers, reserve what that could cost, and wait for the first block; until then the next model may be
+    tried. Raises EngineError, GatewayError.
     """
-    decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked)
+    runtime, tab, caller = held.runtime, held.charged, held.known_caller
+    decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, caller)
     tab.decided(decision, seconds)
     runtime.meter.metrics.decided(decision.model, decision.basis)
     call = Call(
-        asked.body,
+        await _admitted(held, asked, decision),
         asked.stream,
         asked.operation,
         asked.include_usage,
-        priority=priority,
+        priority=held.priority,
         affinity=decision.template,  # a template's fixed part is the prefix that its requests share
         request_id=tab.request_id,
     )
@@ -52,3 +58,24 @@ async def begin(runtime: Runtime, asked: Asked, tab: Tab, *, priority: int = 0) 
             return Answer(decision, model, tuple(passed_over), reply)
     assert problem is not None
     raise problem
+
+
+async def _admitted(held: Held, asked: Asked, decision: Decision) -> Mapping[str, Any]:
+    """Reserve the worst case of somebody's limits. The body for the engine, which may be told to answer shorter.
+
+    Raises GatewayError when a limit is reached.
+    """
+    runtime = held.runtime
+    holders = limits_on(held.known_caller, decision.template, runtime.keys.budgets)
+    if not holders:
+        return asked.body
+    worst = worst_case(asked.body, asked.body_bytes, [runtime.catalog.models[name] for name in decision.order])
+    clamp = runtime.settings.clamp_to_budget
+    try:
+        held.admission = await admit(runtime.limits, holders, worst, clamp=clamp, now=datetime.now(UTC))
+    except NotReserved as problem:
+        raise of_limit(problem) from problem
+    if held.admission is None or held.admission.max_tokens is None or asked.operation is Operation.EMBEDDING:
+        return asked.body
+    field = next((name for name in OUTPUT_FIELDS if asked.body.get(name) is not None), "max_tokens")
+    return {**asked.body, field: held.admission.max_tokens}

@@ -19,7 +19,9 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.api.inference import ENDPOINTS, JSON, Endpoint
+from gateway.api.endpoints import ENDPOINTS
+from gateway.api.inference import JSON, Endpoint
+from gateway.builder import Builder
 from gateway.client import ClientGone
 from gateway.errors import (
     NO_DATABASE,
@@ -45,6 +47,7 @@ log = structlog.get_logger(__name__)
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})  # probes carry no key and learn no secret
 LOOPBACK_PATHS = frozenset({"/metrics", "/openapi.json"})  # whoever looks from this machine needs no key
 ID_BYTES = 8  # random ones, behind the time: the ledger's index grows at its end, which costs a third
+BATCH = "batch"  # the operation of an errand, in the ledger
 FORM_BYTES = 64 * 1024  # of an upload, around its file
 
 # Paths whose bodies may be larger than others: how large, and which setting says so.
@@ -57,14 +60,15 @@ BODY_LIMIT = (lambda settings: settings.body_limit_bytes, "POINTSMAN_BODY_LIMIT_
 class Guard:
     """The ASGI application that a server is given: nothing comes to *app* but through here."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, builder: Builder) -> None:
         self.app = app
+        self.builder = builder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        await _Visit(self.app, self.app.state.runtime, scope, receive, send).run()
+        await _Visit(self.app, self.builder.runtime, scope, receive, send).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,9 +169,10 @@ class _Visit:
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._endpoint: Endpoint | None = ENDPOINTS.get(scope["path"])
         charged = self._endpoint is not None and scope["method"] == "POST"
-        self._tab: Tab | None = runtime.meter.open(self._request_id) if charged else None
+        self._tab: Tab | None = runtime.meter.open(self._request_id, runtime.catalog.safe) if charged else None
 
     async def run(self) -> None:
+        held: Held | None = None
         try:
             held = await self._admit()
             if self._endpoint is None:
@@ -191,6 +196,8 @@ class _Visit:
             await self._refuse(Internal(f"the gateway failed; the operator finds it under {self._request_id}"))
         finally:
             self._close_left_open()
+            if held is not None and held.admission is not None:
+                await held.settle()
             self._write_log()
 
     async def _admit(self) -> Held:
@@ -198,7 +205,8 @@ class _Visit:
         caller = await self._caller()
         if self._tab is not None:
             if caller is not None:
-                self._tab.held_by(caller.id)
+                assert self._endpoint is not None
+                self._tab.held_by(caller, BATCH if self._errand is not None else self._endpoint.operation)
             if not self._runtime.ledger.has_room():
                 raise Overloaded("the ledger cannot be written; see the gateway's log", retry_after_seconds=5)
         declared = self._headers.get(b"content-length")

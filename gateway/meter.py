@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
 from gateway.dispatch import Discarded
+from gateway.keys import Caller
 from gateway.ledger.charge import Charge, Outcome
 from gateway.ledger.store import Ledger
 from models.catalog import Model
@@ -95,6 +96,7 @@ class Metrics:
         self.lost = gauge("ledger_lost_requests", "Requests whose process died in the middle.")
         self.unkept_refusals = gauge("ledger_unkept_refusals", "Refused requests without a charge: no room.")
         self.feedback = counter("feedback_total", "Outcomes that callers have told, by kind of value.", "kind")
+        self.reloads = counter("reloads_total", "Reloads of the settings, by result.", "result")
         self.build_info = gauge("build_info", "1, with the version.", "version")
 
     def decided(self, model: str, basis: Basis) -> None:
@@ -104,16 +106,16 @@ class Metrics:
 class Meter:
     """Opens tabs; turns each closed one into a charge and into metrics."""
 
-    def __init__(self, ledger: Ledger, metrics: Metrics, safe: Model) -> None:
+    def __init__(self, ledger: Ledger, metrics: Metrics) -> None:
         self.ledger = ledger
         self.metrics = metrics
-        self._safe = safe
         self._tabs: dict[str, Tab] = {}  # the open ones, by request id
         self._none_open = asyncio.Event()
 
-    def open(self, request_id: str) -> "Tab":
+    def open(self, request_id: str, safe: Model) -> "Tab":
+        """*safe*: the model with whose cost that of the request is compared."""
         self.metrics.in_flight.inc()
-        tab = self._tabs[request_id] = Tab(request_id, self.ledger.intend, self._settle, self._safe)
+        tab = self._tabs[request_id] = Tab(request_id, self.ledger.intend, self._settle, safe)
         return tab
 
     def is_open(self, request_id: str, caller_id: str) -> bool:
@@ -191,7 +193,7 @@ class Tab:
         self._attempts = 0
         self._called_at: float | None = None
         self._reply: Reply | None = None
-        self.closed = False
+        self.charge: Charge | None = None  # once it is closed
 
     @property
     def seconds(self) -> float:
@@ -206,8 +208,8 @@ class Tab:
     def asked(self, model: str, *, streamed: bool) -> None:
         self._known.update(asked=model, streamed=streamed)
 
-    def held_by(self, caller_id: str) -> None:
-        self._known["caller"] = caller_id
+    def held_by(self, caller: Caller, operation: str) -> None:
+        self._known.update(caller=caller.id, team=caller.team, operation=operation)
 
     def replayed(self) -> None:
         """The client gets what it got before, under its own idempotency key; nothing is computed."""
@@ -240,10 +242,9 @@ class Tab:
 
     def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> None:
         """Turn the tab into a charge, which outlives this process when this returns."""
-        if self.closed:
-            return
-        self.closed = True
-        self._settle(self._charge(outcome, status, code))
+        if self.charge is None:
+            self.charge = self._charge(outcome, status, code)
+            self._settle(self.charge)
 
     def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
         usage, engine_seconds = self._counts(outcome)

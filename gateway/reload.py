@@ -23,7 +23,16 @@ POLL_SECONDS = 1.0  # two calls of stat; an operator who saved a file looks at t
 UNSETTLED_POLLS = 10  # a file written anew every second is read all the same, once in ten
 
 # Bound to a socket, a folder, a database or a process, or read once at the start.
-NEED_RESTART = ("host", "port", "data_dir", "database_url", "workers", "shutdown_seconds", "log_level")
+NEED_RESTART = (
+    "host",
+    "port",
+    "data_dir",
+    "database_url",
+    "workers",
+    "batch_parallel",
+    "shutdown_seconds",
+    "log_level",
+)
 
 Built = TypeVar("Built")
 Stamp = tuple[int, int, int] | None  # of one file; None when it is not there

@@ -35,6 +35,10 @@ class ResponseStore:
         self._clock = clock
         self._kept = 0
 
+    def kept_for(self, retention: timedelta) -> "ResponseStore":
+        """The same responses; those kept from now on live for *retention*."""
+        return ResponseStore(self._database, retention=retention, clock=self._clock)
+
     def keep(self, kept: Kept) -> None:
         now = self._clock()
         row = {

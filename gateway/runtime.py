@@ -1,6 +1,7 @@
 """Everything a running gateway holds, in one frozen object: built by `gateway.app`, swapped whole."""
 
-from collections.abc import Callable, Mapping
+import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -13,8 +14,9 @@ from gateway.errors import InvalidRequest
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
 from gateway.idempotency import IdempotencyStore
-from gateway.keys import Keys
+from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowed
 from gateway.ledger.store import Ledger
+from gateway.limits.claim import LimitStore
 from gateway.meter import Meter
 from gateway.responses import ResponseStore
 from gateway.schema import Asked
@@ -40,9 +42,10 @@ class Runtime:
     responses: ResponseStore
     files: FileStore
     batches: BatchStore
+    wake_batches: asyncio.Event  # set when a batch was created or cancelled
     feedback: FeedbackStore
     idempotency: IdempotencyStore
-    wake_batches: Callable[[], None]  # whoever runs batches shall look at them now
+    limits: LimitStore
     meter: Meter
     registry: CollectorRegistry
 
@@ -51,13 +54,15 @@ class Runtime:
         return self.engines[self.catalog.safe.name].health().state is EngineState.READY
 
 
-def decide(strategy: Strategy, knowledge: Knowledge, catalog: Catalog, asked: Asked) -> tuple[Decision, float]:
+def decide(
+    strategy: Strategy, knowledge: Knowledge, catalog: Catalog, asked: Asked, caller: Caller = LOOPBACK_CALLER
+) -> tuple[Decision, float]:
     """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier.
 
-    Raises InvalidRequest when no model that may answer is able to.
+    Raises InvalidRequest when no model that may answer is able to, NotAllowed when *caller* may use none.
     """
     start = perf_counter()
-    able = _able(catalog, asked)
+    able = allowed_of(caller, _able(catalog, asked))
     template = None
     try:
         template = template_key(asked.body) if asked.operation is Operation.CHAT else None
@@ -71,6 +76,7 @@ def decide(strategy: Strategy, knowledge: Knowledge, catalog: Catalog, asked: As
     except Exception:  # whatever it is, the client gets the safe answer
         log.exception("the router failed; the safe tier serves")
         decision = Decision((able[-1],), Basis.FAULT, "the router failed", template)
+    check_allowed(caller, asked.target, decision.template)
     return decision, perf_counter() - start
 
 
@@ -88,13 +94,13 @@ FIELDS = {
 }
 
 
-def _able(catalog: Catalog, asked: Asked) -> list[str]:
+def _able(catalog: Catalog, asked: Asked) -> tuple[str, ...]:
     """The models that can do what the request needs, cheapest first; for a named model only that."""
-    names = [m.name for m in catalog if asked.needs <= m.abilities]
+    names = tuple(m.name for m in catalog if asked.needs <= m.abilities)
     if asked.target == AUTO and names:
         return names
     if asked.target in names:
-        return [asked.target]
+        return (asked.target,)
     if asked.target != AUTO:
         missing = sorted(asked.needs - catalog.models[asked.target].abilities)
         who = f"the model {asked.target!r} does not have"

@@ -159,12 +159,13 @@ class EmbeddingWire(_Wire):
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A checked request. `name` is the model as the client wrote it, `target` what that means: `auto` or a model's
-    name; `needs` is what a model must be able to do to answer it.
+    name; `body_bytes` is how long the body is as JSON; `needs` is what a model must be able to do to answer it.
     """
 
     name: str
     target: str
     body: dict[str, Any]
+    body_bytes: int
     needs: frozenset[Ability]
     operation: Operation = Operation.CHAT
     stream: bool = False
@@ -179,7 +180,7 @@ class Asked:
 
 def parse_chat(raw: bytes, catalog: Catalog) -> Asked:
     """Raises InvalidRequest or ModelNotFound."""
-    return check(parse_object(raw), catalog)
+    return check(parse_object(raw), len(raw), catalog)
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
@@ -195,7 +196,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def check(body: dict[str, Any], catalog: Catalog, wire_type: type[_Wire] = ChatWire) -> Asked:
+def check(body: dict[str, Any], body_bytes: int, catalog: Catalog, wire_type: type[_Wire] = ChatWire) -> Asked:
     """Raises InvalidRequest or ModelNotFound."""
     wire = checked(body, wire_type)
     forbidden = sorted(FORBIDDEN.intersection(body))
@@ -206,6 +207,7 @@ def check(body: dict[str, Any], catalog: Catalog, wire_type: type[_Wire] = ChatW
         name=wire.model,
         target=_target(wire.model, catalog),
         body=body,
+        body_bytes=body_bytes,
         needs=_needs(wire),
         operation=wire.operation,
         stream=bool(getattr(wire, "stream", None)),

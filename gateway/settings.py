@@ -88,11 +88,19 @@ class Settings(BaseSettings):
     )
     shutdown_seconds: int = Field(10, ge=0, description="time that running answers get to finish on shutdown")
     workers: int = Field(1, ge=1, le=MOST_WORKERS, description="processes that serve, each with an event loop")
+    clamp_to_budget: bool = Field(
+        False, description="answer shorter what would not fit a budget, instead of refusing it"
+    )
     redis_url: str | None = Field(
         None,
         pattern=r"^(redis|rediss|unix)://",
         description="Redis or Valkey that several gateways share limits in; in this process alone when unset",
     )
+
+    @property
+    def limits_place(self) -> str:
+        """Where limits are counted; see `gateway.limits.stores`."""
+        return self.redis_url or ("database" if self.workers > 1 else "memory")
 
     @property
     def database(self) -> str:

@@ -14,7 +14,8 @@ import uvicorn
 from openai import AsyncOpenAI
 from sqlalchemy import create_engine, select
 
-from gateway.app import KnowledgeMaker, create_app, load_knowledge_for
+from gateway.app import create_app
+from gateway.builder import KnowledgeMaker, load_knowledge_for
 from gateway.ledger.tables import charges
 from gateway.protocol import Protocol
 from gateway.runtime import Runtime
@@ -123,7 +124,7 @@ async def running_rig(
             while not server.started:
                 assert not serving.done(), "the gateway did not start"
                 await asyncio.sleep(0.005)
-        runtime: Runtime = app.app.state.runtime
+        runtime: Runtime = app.builder.runtime
         key, _ = await anyio.to_thread.run_sync(runtime.keys.create, "test")
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         authorization = {"authorization": f"Bearer {key}"}

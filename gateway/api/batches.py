@@ -58,7 +58,7 @@ async def create_batch(request: Request) -> Response:
             metadata=asked.metadata,
         )
     )
-    held.runtime.wake_batches()
+    held.runtime.wake_batches.set()
     return _json(batch)
 
 
@@ -92,7 +92,7 @@ async def cancel_batch(request: Request, id: str) -> Response:
     batch = await _find(held, id)
     if not moved and not batch.cancelling:
         raise InvalidRequest(f"the batch is {batch.status.value}; nothing is left to cancel", code="batch_ended")
-    held.runtime.wake_batches()
+    held.runtime.wake_batches.set()
     return _json(batch)
 
 

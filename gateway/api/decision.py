@@ -16,9 +16,10 @@ routes = APIRouter()
 @routes.post("/v1/decision", tags=["inference"], summary="Say which model would answer, and why; nothing is called")
 async def decision(request: Request) -> Response:
     """The same body as for chat completions."""
-    runtime = held_of(request.scope).runtime
+    held = held_of(request.scope)
+    runtime = held.runtime
     asked = parse_chat(await request.body(), runtime.catalog)
-    chosen, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked)
+    chosen, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, held.known_caller)
     document = {
         "object": "decision",
         "model": chosen.model,

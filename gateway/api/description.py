@@ -4,7 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from gateway.api.inference import ENDPOINTS, Endpoint
+from gateway.api.endpoints import ENDPOINTS
+from gateway.api.inference import Endpoint
 
 ERROR_SCHEMA = {
     "type": "object",

@@ -1,25 +1,25 @@
-"""The endpoints that call a model: a body in, an answer's blocks out as events or one JSON document.
+"""An endpoint that calls a model: a body in, an answer's blocks out as events or one JSON document.
 
-Each is a line in ENDPOINTS: how its body is read and how its answers are worded. The way in between is the same.
+How its body is read and how its answers are worded are its own; the way in between is the same for all.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from starlette.types import Receive, Send
 
-from gateway.api import messages, responses
 from gateway.api.once import IDEMPOTENCY_KEY, once
-from gateway.api.voices import PLAIN, Voice
+from gateway.api.voices import Voice
 from gateway.client import leaving_stops, read_body
 from gateway.completion import Answer, begin
 from gateway.errors import Cut, GatewayError, Internal, InvalidRequest, of_engine
 from gateway.held import Held
 from gateway.ledger.charge import Outcome
-from gateway.schema import Asked, ChatWire, CompletionWire, EmbeddingWire, check, parse_object
+from gateway.limits.headers import ratelimit_headers
+from gateway.schema import Asked
 from models.engine import EngineError
 from router.decision import Decision
 
@@ -35,6 +35,7 @@ HEADER_LIMIT_CHARACTERS = 500
 class Endpoint:
     """One path. `read` raises GatewayError; `error_body` words an error that comes before the first byte."""
 
+    operation: str  # in the ledger
     read: Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]
     summary: str
     body_schema: Callable[[], dict[str, Any]]
@@ -57,36 +58,21 @@ class Endpoint:
             await (_Stream(held, asked, voice, send).run() if asked.stream else _whole(held, asked, voice, send))
 
 
-def _reads(
-    wire: type[ChatWire | CompletionWire | EmbeddingWire],
-) -> Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]:
-    async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
-        return check(parse_object(raw), held.runtime.catalog, wire), PLAIN
-
-    return read
-
-
-ENDPOINTS: Mapping[str, Endpoint] = {
-    "/v1/chat/completions": Endpoint(_reads(ChatWire), "Answer a conversation", ChatWire.model_json_schema),
-    "/v1/completions": Endpoint(_reads(CompletionWire), "Continue a text", CompletionWire.model_json_schema),
-    "/v1/responses": Endpoint(responses.read, "Answer, as a Response", responses.body_schema),
-    "/v1/messages": Endpoint(messages.read, "Answer, as Anthropic does", messages.body_schema, messages.error_body),
-    "/v1/embeddings": Endpoint(_reads(EmbeddingWire), "Turn texts into vectors", EmbeddingWire.model_json_schema),
-}
-
-
 async def _whole(held: Held, asked: Asked, voice: Voice, send: Send) -> None:
     try:
-        answer = await begin(held.runtime, asked, held.charged, priority=held.priority)
+        answer = await begin(held, asked)
     except EngineError as error:
         raise of_engine(error) from error
     try:
         body = await voice.whole(answer.reply.first)
         held.charged.close(Outcome.OK, 200)
+        limits = _limit_headers(held)
+        await held.settle()
         headers = [
             (b"content-type", JSON),
             (b"content-length", str(len(body)).encode()),
             *_headers(answer.decision, answer),
+            *limits,
         ]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
@@ -119,9 +105,8 @@ class _Stream:
                 self._commenting.cancel()
 
     async def _run(self) -> None:
-        held = self._held
         try:
-            answer = await begin(held.runtime, self._asked, held.charged, priority=held.priority)
+            answer = await begin(self._held, self._asked)
         except EngineError as problem:
             if not self._started:
                 raise of_engine(problem) from problem
@@ -140,7 +125,7 @@ class _Stream:
     async def _pass_on(self, answer: Answer) -> None:
         reply, voice = answer.reply, self._voice
         if not self._started:
-            await self._start(_headers(answer.decision, answer))
+            await self._start([*_headers(answer.decision, answer), *_limit_headers(self._held)])
         block = voice.opening(answer.model.name) + voice.block(reply.first)
         while True:
             self._sent_at = self._loop.time()
@@ -152,6 +137,7 @@ class _Stream:
             block = voice.block(engines)
         ending = await voice.closing(reply.usage)
         self._held.charged.close(Outcome.OK, 200)
+        await self._held.settle()
         await self._send({"type": "http.response.body", "body": ending, "more_body": False})
 
     async def _start(self, headers: list[tuple[bytes, bytes]]) -> None:
@@ -161,6 +147,7 @@ class _Stream:
 
     async def _fail(self, error: GatewayError) -> None:
         self._held.charged.close(Outcome.CUT, 200, error.code)
+        await self._held.settle()
         await self._send({"type": "http.response.body", "body": self._voice.failure(error), "more_body": False})
 
     def _on_time(self) -> None:
@@ -176,6 +163,13 @@ class _Stream:
         if not self._started:  # from here on an error is an event: no other status can be sent any more
             await self._start([])
         await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+
+def _limit_headers(held: Held) -> list[tuple[bytes, bytes]]:
+    if held.admission is None:
+        return []
+    told = ratelimit_headers(held.admission.reservation)
+    return [(name.encode(), value.encode()) for name, value in told.items()]
 
 
 def _headers(decision: Decision, answer: Answer) -> list[tuple[bytes, bytes]]:

@@ -13,7 +13,7 @@ from gateway.shapes import messages
 async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
     """Raises InvalidRequest, ModelNotFound."""
     body: dict[str, Any] = parse_object(raw)
-    asked = check(messages.to_chat(body), held.runtime.catalog)
+    asked = check(messages.to_chat(body), len(raw), held.runtime.catalog)
     return asked, Translated(messages, body, id=f"msg_{secrets.token_hex(12)}")
 
 

@@ -43,7 +43,9 @@ async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
         if not isinstance(previous, str):
             raise InvalidRequest("previous_response_id: must be a string", param="previous_response_id")
         history = (await _kept(held, previous, "previous_response_id")).items
-    asked = check(responses.to_chat(body, history), held.runtime.catalog)
+    chat = responses.to_chat(body, history)
+    history_bytes = len(orjson.dumps(history)) if history else 0
+    asked = check(chat, len(raw) + history_bytes, held.runtime.catalog)
     return asked, _Responding(held, body, id=f"resp_{secrets.token_hex(16)}", history=history)
 
 

@@ -60,13 +60,13 @@ class _Run:
 class BatchRunner:
     """One for each process; several may run beside each other on one data directory."""
 
-    def __init__(self, runtime: Callable[[], Runtime], wake: asyncio.Event) -> None:
-        """*wake* is set when a batch was created or cancelled."""
+    def __init__(self, runtime: Callable[[], Runtime]) -> None:
+        """*runtime* gives the one that serves now; a reload changes how it answers, not where batches are kept."""
         self._runtime = runtime
         self._batches = runtime().batches
         self._files = runtime().files
         self._data_dir = runtime().settings.data_dir
-        self._wake = wake
+        self._wake = runtime().wake_batches
         self._runs: dict[str, _Run | None] = {}  # None while one is about to begin
         self._places = asyncio.Semaphore(runtime().settings.batch_parallel)
 

@@ -6,7 +6,7 @@ from os import environ
 
 from rich.markup import escape
 
-from gateway.app import load_knowledge_for, model_store
+from gateway.builder import load_knowledge_for, model_store
 from gateway.cli.config import ConfigOption
 from gateway.cli.screen import console
 from gateway.ledger.database import DatabaseError, open_database

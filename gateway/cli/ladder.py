@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.app import load_knowledge_for, make_engines, model_store
+from gateway.builder import load_knowledge_for, make_engines, model_store
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, count_bar, table
 from gateway.served import served_catalog

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.app import model_store
+from gateway.builder import model_store
 from gateway.cli.screen import console, download_bar, table
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.app import load_knowledge_for
+from gateway.builder import load_knowledge_for
 from gateway.cli.screen import console, table
 from gateway.runtime import decide
 from gateway.schema import parse_chat

@@ -13,7 +13,8 @@ import uvicorn
 from rich.markup import escape
 
 from gateway import logs
-from gateway.app import create_app, model_store
+from gateway.app import create_app
+from gateway.builder import model_store
 from gateway.cli.config import ConfigOption
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, problems
@@ -109,7 +110,7 @@ def _first_key(keys: Keys) -> str | None:
 async def _greet_when_ready(server: uvicorn.Server, app: Guard, settings: Settings, catalog: Catalog) -> None:
     while not (server.started and _settled(app)):  # noqa: ASYNC110  # neither uvicorn nor engines offer an event
         await asyncio.sleep(READY_POLL_SECONDS)
-    runtime: Runtime = app.app.state.runtime
+    runtime: Runtime = app.builder.runtime
     for name, engine in runtime.engines.items():
         if engine.health().state is EngineState.FAILED:
             detail = escape(engine.health().detail)
@@ -120,7 +121,7 @@ async def _greet_when_ready(server: uvicorn.Server, app: Guard, settings: Settin
 
 def _settled(app: Guard) -> bool:
     """Every engine can be called, or cannot be until somebody changes something."""
-    states = [engine.health().state for engine in app.app.state.runtime.engines.values()]
+    states = [engine.health().state for engine in app.builder.runtime.engines.values()]
     return all(state in (EngineState.READY, EngineState.FAILED) for state in states)
 
 

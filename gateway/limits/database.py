@@ -25,6 +25,7 @@ from sqlalchemy import (
     extract,
     func,
     insert,
+    or_,
     select,
     update,
 )
@@ -48,6 +49,7 @@ from gateway.limits.claim import (
     came_to,
 )
 from gateway.limits.uninterrupted import Uninterrupted
+from gateway.limits.unsettled import Unsettled
 
 log = structlog.get_logger(__name__)
 
@@ -72,22 +74,30 @@ class DatabaseStore:
         self._postgres = database.dialect.name == "postgresql"
         self._threads = anyio.CapacityLimiter(POSTGRES_THREADS if self._postgres else 1)  # SQLite has one writer
         self._steps = Uninterrupted()
+        self._unsettled = Unsettled(self._settle)
         self._swept_at = float("-inf")
 
     async def reserve(self, claims: Sequence[Claim]) -> Reservation:
-        return await self._steps.run(self._in_thread(lambda: self._reserve(tuple(claims))), self._give_back)
+        reservation = await self._steps.run(self._in_thread(lambda: self._reserve(tuple(claims))), self._give_back)
+        if self._unsettled:
+            self._steps.begin(self._unsettled.again())
+        return reservation
 
     async def settle(self, reservation: Reservation, actual: Actual) -> None:
-        await self._steps.run(self._in_thread(lambda: self._settle(reservation, actual)))
+        await self._steps.run(self._unsettled.settle(reservation, actual))
 
     async def seed(self, spent: Mapping[str, int]) -> None:
         await self._in_thread(lambda: self._seed(spent))
 
     async def close(self) -> None:
         await self._steps.close()
+        await self._unsettled.again()
 
     async def _give_back(self, reservation: Reservation) -> None:
-        await self._in_thread(lambda: self._settle(reservation, NEVER_BEGUN))
+        await self._unsettled.settle(reservation, NEVER_BEGUN)
+
+    async def _settle(self, reservation: Reservation, actual: Actual) -> None:
+        await self._in_thread(lambda: self._count(reservation, actual))
 
     async def _in_thread(self, step: Callable[[], Result]) -> Result:
         try:
@@ -103,8 +113,10 @@ class DatabaseStore:
         try:
             return self._take(claims)
         except Refused:
-            if not self._sweep() + self._set_back(claims):
+            if not self._may_have_room(claims):
                 raise
+        self._sweep()
+        self._set_back(claims)
         return self._take(claims)
 
     def _take(self, claims: tuple[Claim, ...]) -> Reservation:
@@ -131,7 +143,7 @@ class DatabaseStore:
             used = connection.execute(taking.returning(counters.c.used)).scalar_one()  # freed meanwhile, and locked now
         return int(used)
 
-    def _settle(self, reservation: Reservation, actual: Actual) -> None:
+    def _count(self, reservation: Reservation, actual: Actual) -> None:
         with self._transaction() as (connection, now_ms):
             gone = delete(holds).where(holds.c.reservation == reservation.id).returning(holds.c.key, holds.c.units)
             held = {key: units for key, units in connection.execute(gone)}
@@ -141,10 +153,10 @@ class DatabaseStore:
                     changed = _not_under_zero(_drained(claim, now_ms) + change)
                     connection.execute(update(counters).where(_of(claim)).values(used=changed, at_ms=_at_ms(now_ms)))
 
-    def _sweep(self) -> int:
+    def _sweep(self) -> None:
         """Give back what was held too long; the hold itself stays as long again, for a settlement that comes late.
 
-        Returns how many claims were given back. Counters are locked in the order of their keys, as everywhere.
+        Counters are locked in the order of their keys, as everywhere.
         """
         self._swept_at = monotonic()
         with self._transaction() as (connection, now_ms):
@@ -158,13 +170,19 @@ class DatabaseStore:
                 connection.execute(update(holds).where(*own).values(units=0, expires_ms=now_ms + HOLD_SECONDS * 1000))
                 freed = _not_under_zero(counters.c.used - row.units)
                 connection.execute(update(counters).where(counters.c.key == row.key).values(used=freed))
-        return sum(row.units > 0 for row in rows)
 
-    def _set_back(self, claims: tuple[Claim, ...]) -> int:
-        """Counters of a time to come, after the clock was set back, go on from now. Returns how many there were."""
+    def _may_have_room(self, claims: tuple[Claim, ...]) -> bool:
+        """Whether something is due to be given back, or a counter is ahead of the clock. Only reads."""
+        with self._database.connect() as connection:
+            now_ms = self._now_ms(connection)
+            due = select(holds.c.key).where(holds.c.expires_ms <= now_ms, holds.c.units > 0).exists()
+            ahead = select(counters.c.key).where(_ahead(claims, now_ms)).exists()
+            return bool(connection.execute(select(or_(due, ahead))).scalar_one())
+
+    def _set_back(self, claims: tuple[Claim, ...]) -> None:
+        """Counters of a time to come, after the clock was set back, go on from now."""
         with self._transaction() as (connection, now_ms):
-            ahead = counters.c.key.in_([claim.key for claim in claims]) & (counters.c.at_ms > now_ms + SKEW_MS)
-            return connection.execute(update(counters).where(ahead).values(at_ms=now_ms)).rowcount
+            connection.execute(update(counters).where(_ahead(claims, now_ms)).values(at_ms=now_ms))
 
     def _forget(self) -> None:
         with self._transaction() as (connection, now_ms):
@@ -186,13 +204,20 @@ class DatabaseStore:
     def _transaction(self) -> Iterator[tuple[Connection, int]]:
         """A transaction that writes, and its time in milliseconds since 1970."""
         with self._database.begin() as connection:
-            if self._postgres:
-                epoch_seconds = select(extract("epoch", func.clock_timestamp()))
-                yield connection, int(connection.execute(epoch_seconds).scalar_one() * 1000)
-            else:
+            if not self._postgres:
                 # SQLite's own BEGIN takes the write lock at the first write; a read before that may be out of date.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
-                yield connection, int(self._clock() * 1000)
+            yield connection, self._now_ms(connection)
+
+    def _now_ms(self, connection: Connection) -> int:
+        if not self._postgres:
+            return int(self._clock() * 1000)
+        epoch_seconds = select(extract("epoch", func.clock_timestamp()))
+        return int(connection.execute(epoch_seconds).scalar_one() * 1000)
+
+
+def _ahead(claims: tuple[Claim, ...], now_ms: int) -> ColumnElement[bool]:
+    return and_(counters.c.key.in_([claim.key for claim in claims]), counters.c.at_ms > now_ms + SKEW_MS)
 
 
 def _drained(claim: Claim, now_ms: int) -> ColumnElement[int]:

@@ -7,7 +7,6 @@ lost come back from the ledger. It may not evict (`maxmemory-policy noeviction`)
 
 import asyncio
 import secrets
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
@@ -34,13 +33,13 @@ from gateway.limits.claim import (
 )
 from gateway.limits.memory import MemoryStore
 from gateway.limits.uninterrupted import Uninterrupted
+from gateway.limits.unsettled import Unsettled
 
 log = structlog.get_logger(__name__)
 
 DEADLINE_SECONDS = 0.05  # what a dead or slow Redis may add to a request
 PAUSE_SECONDS = 1.0  # without asking it again: a slow Redis is not made slower, and few requests wait for it
 CONNECTIONS = 32  # at once; more wait for one, within the deadline
-UNSETTLED_LIMIT = 100_000  # settlements kept for when Redis is back; the oldest goes first, its hold expires
 PREFIX = "{pointsman}:"  # braces: one slot of a cluster, as a script needs
 ID_BYTES = 12
 
@@ -178,7 +177,7 @@ class RedisStore:
         self._settle_script = client.register_script(SETTLE)
         self._seed_script = client.register_script(SEED)
         self._paused_until = float("-inf")
-        self._unsettled: deque[tuple[Reservation, Actual]] = deque(maxlen=UNSETTLED_LIMIT)
+        self._unsettled = Unsettled(self._settle)
         self._steps = Uninterrupted()
         self._seeding = False
         self.degraded = False
@@ -197,7 +196,7 @@ class RedisStore:
         if reservation.degraded:
             await self._local.settle(reservation, actual)
         else:
-            await self._steps.run(self._settle(reservation, actual))
+            await self._steps.run(self._unsettled.settle(reservation, actual))
 
     async def seed(self, spent: Mapping[str, int]) -> None:
         keep = SEEDED_KEPT_SECONDS * 1000
@@ -206,7 +205,7 @@ class RedisStore:
 
     async def close(self) -> None:
         await self._steps.close()
-        await self._settle_the_rest()
+        await self._unsettled.again()
         await self._client.aclose()
 
     async def _take(self, claims: tuple[Claim, ...]) -> Reservation:
@@ -220,10 +219,10 @@ class RedisStore:
         try:
             answer = await self._ask(self._reserve_script, keys, arguments)
         except Unreachable:
-            self._unsettled.append((reservation, NEVER_BEGUN))  # it may have heard us all the same
+            self._unsettled.doubt(reservation)
             raise
         if self._unsettled:
-            self._steps.begin(self._settle_the_rest())
+            self._steps.begin(self._unsettled.again())
         outcome, *used = (int(number) for number in answer)
         if outcome == UNSEEDED:
             self._reseed()
@@ -236,24 +235,16 @@ class RedisStore:
         )
 
     async def _give_back(self, reservation: Reservation) -> None:
-        await self._settle(reservation, NEVER_BEGUN)
+        await self._unsettled.settle(reservation, NEVER_BEGUN)
 
     async def _settle(self, reservation: Reservation, actual: Actual) -> None:
         keys = [f"{PREFIX}holds", _hold(reservation.id), *(PREFIX + claim.key for claim in reservation.claims)]
         arguments: list[str | int] = [reservation.id]
         for claim in reservation.claims:
             arguments += [came_to(claim, actual) * claim.scale, claim.drain, _keep_ms(claim)]
-        try:
-            if self._clock() < self._paused_until:
-                raise Unreachable("Redis did not answer a moment ago")
-            await self._ask(self._settle_script, keys, arguments)
-        except Unreachable:
-            self._unsettled.append((reservation, actual))  # a second time does nothing
-
-    async def _settle_the_rest(self) -> None:
-        """Once each what waits to be settled; what fails again waits on."""
-        for _ in range(len(self._unsettled)):
-            await self._settle(*self._unsettled.popleft())
+        if self._clock() < self._paused_until:
+            raise Unreachable("Redis did not answer a moment ago")
+        await self._ask(self._settle_script, keys, arguments)
 
     def _reseed(self) -> None:
         if not self._seeding:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import select
 
 from gateway import meter as meter_module
+from gateway.keys import Caller
 from gateway.ledger.charge import Charge, Outcome
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
@@ -50,7 +51,7 @@ class Kept(Ledger):
 
 @pytest.fixture
 async def meter() -> Meter:
-    return Meter(Kept(), Metrics(CollectorRegistry()), SAFE)
+    return Meter(Kept(), Metrics(CollectorRegistry()))
 
 
 def charged(meter: Meter) -> Charge:
@@ -88,7 +89,7 @@ class Counting(Reply):
 
 
 async def test_only_the_first_close_counts(meter: Meter) -> None:
-    tab = answered(meter.open("req_1"), SAFE, USAGE)
+    tab = answered(meter.open("req_1", SAFE), SAFE, USAGE)
     tab.close(Outcome.OK, 200)
     tab.close(Outcome.CUT, 500, "x")
     tab.close(Outcome.GONE, None)
@@ -97,18 +98,18 @@ async def test_only_the_first_close_counts(meter: Meter) -> None:
 
 
 async def test_a_price_by_tokens_counts_cached_ones_at_their_own_price(meter: Meter) -> None:
-    answered(meter.open("req_1"), model(price=BY_TOKEN), USAGE).close(Outcome.OK, 200)
+    answered(meter.open("req_1", SAFE), model(price=BY_TOKEN), USAGE).close(Outcome.OK, 200)
     assert charged(meter).cost_usd == (60 * 1 + 40 * Decimal("0.25") + 10 * 4) / Decimal(10**6)
     assert charged(meter).safe_cost_usd == Decimal(110 * 10) / 10**6
 
 
 async def test_a_price_by_the_hour_counts_the_engines_own_seconds(meter: Meter) -> None:
-    answered(meter.open("req_1"), model(price=BY_HOUR), USAGE, engine_seconds=2.5).close(Outcome.OK, 200)
+    answered(meter.open("req_1", SAFE), model(price=BY_HOUR), USAGE, engine_seconds=2.5).close(Outcome.OK, 200)
     assert charged(meter).cost_usd == Decimal("0.00025")
 
 
 async def test_without_the_engines_own_seconds_those_since_the_call_count(meter: Meter) -> None:
-    tab = meter.open("req_1")
+    tab = meter.open("req_1", SAFE)
     tab.calling(model(price=BY_HOUR))
     tab.close(Outcome.GONE, None)
     charge = charged(meter)
@@ -132,20 +133,20 @@ async def test_what_is_not_known_is_counted_as_such_and_never_as_zero(
 ) -> None:
     registry = CollectorRegistry()
     meter.metrics = Metrics(registry)
-    answered(meter.open("req_1"), by, usage).close(Outcome.OK, 200)
+    answered(meter.open("req_1", SAFE), by, usage).close(Outcome.OK, 200)
     assert charged(meter).cost_usd is None
     assert registry.get_sample_value(f"pointsman_{counter}", {"model": "small"}) == 1
 
 
 async def test_a_refused_request_costs_nothing_at_any_engine(meter: Meter) -> None:
-    tab = meter.open("req_1")
+    tab = meter.open("req_1", SAFE)
     tab.calling(model(price=BY_HOUR))
     tab.close(Outcome.REFUSED, 400, "x")
     assert (charged(meter).cost_usd, charged(meter).prompt_tokens) == (Decimal(0), 0)
 
 
 async def test_a_model_passed_over_leaves_nothing_on_the_tab(meter: Meter) -> None:
-    tab = answered(meter.open("req_1"), model("first", price=BY_TOKEN), USAGE, engine_seconds=9.0)
+    tab = answered(meter.open("req_1", SAFE), model("first", price=BY_TOKEN), USAGE, engine_seconds=9.0)
     tab.calling(SAFE)
     tab.close(Outcome.FAILED, 503)
     charge = charged(meter)
@@ -155,7 +156,7 @@ async def test_a_model_passed_over_leaves_nothing_on_the_tab(meter: Meter) -> No
 
 
 async def test_what_is_charged_is_what_was_counted_when_the_tab_is_closed(meter: Meter) -> None:
-    tab = meter.open("req_1")
+    tab = meter.open("req_1", SAFE)
     tab.calling(SAFE)
     reply = Counting(Usage(5, 1))
     tab.answering(reply)
@@ -166,27 +167,27 @@ async def test_what_is_charged_is_what_was_counted_when_the_tab_is_closed(meter:
 
 async def test_the_safe_tier_is_not_compared_with_itself(meter: Meter) -> None:
     """Its estimate has no warm cache; the difference would look like a saving, or a loss."""
-    answered(meter.open("req_1"), SAFE, USAGE).close(Outcome.OK, 200)
+    answered(meter.open("req_1", SAFE), SAFE, USAGE).close(Outcome.OK, 200)
     assert charged(meter).cost_usd == charged(meter).safe_cost_usd
 
 
 async def test_a_long_reason_is_cut_for_the_ledger(meter: Meter) -> None:
-    tab = meter.open("req_1")
+    tab = meter.open("req_1", SAFE)
     tab.decided(Decision(("small",), Basis.SAFE, "x" * 5000, None), 0.001)
     tab.close(Outcome.OK, 200)
     assert len(charged(meter).reason or "") == meter_module.REASON_LIMIT_CHARACTERS
 
 
 async def test_an_engines_own_code_is_cut_for_the_ledger(meter: Meter) -> None:
-    meter.open("req_1").close(Outcome.REFUSED, 400, "x" * 5000)
+    meter.open("req_1", SAFE).close(Outcome.REFUSED, 400, "x" * 5000)
     assert charged(meter).code == "x" * meter_module.CODE_LIMIT_CHARACTERS
     assert str(charges.c.code.type) == f"VARCHAR({meter_module.CODE_LIMIT_CHARACTERS})"
 
 
 async def test_before_an_engine_is_called_the_ledger_knows_what_to_say_if_this_process_dies(meter: Meter) -> None:
-    tab = meter.open("req_1")
+    tab = meter.open("req_1", SAFE)
     tab.asked("auto", streamed=True)
-    tab.held_by("key_1")
+    tab.held_by(Caller("key_1", "test"), "chat")
     tab.decided(Decision(("small", "large"), Basis.SAFE, "why", None), 0.001)
     answered(tab, model("small", price=BY_HOUR), USAGE, engine_seconds=9.0)
     tab.calling(SAFE)
@@ -205,8 +206,8 @@ async def test_closing_the_meter_waits_for_open_tabs_and_closes_those_that_hang(
 ) -> None:
     monkeypatch.setattr(meter_module, "CLOSE_PATIENCE_SECONDS", 0.05)
     database = open_database(f"sqlite:///{tmp_path / 'x.db'}")
-    meter = Meter(Ledger(database, tmp_path / "journal"), Metrics(CollectorRegistry()), SAFE)
-    soon, never = meter.open("req_soon"), meter.open("req_never")
+    meter = Meter(Ledger(database, tmp_path / "journal"), Metrics(CollectorRegistry()))
+    soon, never = meter.open("req_soon", SAFE), meter.open("req_never", SAFE)
     asyncio.get_running_loop().call_later(0.01, soon.close, Outcome.CUT, 200)
     await meter.close()
     await asyncio.to_thread(meter.ledger.close)
@@ -214,7 +215,7 @@ async def test_closing_the_meter_waits_for_open_tabs_and_closes_those_that_hang(
         found = dict(connection.execute(select(charges.c.id, charges.c.outcome)).all())
     database.dispose()
     assert found == {"req_soon": "cut", "req_never": "failed"}
-    assert never.closed
+    assert never.charge is not None
     await meter.close()  # with nothing open, at once
 
 

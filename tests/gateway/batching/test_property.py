@@ -1,12 +1,10 @@
 """Whatever lines an input has: it fails with the wrong ones named, or each request has one line in the end."""
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
-import anyio.from_thread
 import pytest
-from anyio.from_thread import BlockingPortal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import Batch
@@ -41,11 +39,11 @@ class Mood:
 
 
 class Served:
-    """A gateway that runs in another thread, for examples that arrive one after the other."""
+    """A gateway whose event loop runs while an example is tried, for examples that arrive one after the other."""
 
-    def __init__(self, rig: Rig, portal: BlockingPortal) -> None:
+    def __init__(self, rig: Rig, loop: asyncio.Runner) -> None:
         self._rig = rig
-        self._portal = portal
+        self._loop = loop
 
     def answer(self, content: bytes) -> tuple[Batch, Counter[str]]:
         """The batch at its end, and how many lines each custom id has."""
@@ -56,24 +54,17 @@ class Served:
             output, errors = await results(client, batch)
             return batch, Counter(one["custom_id"] for one in (*output, *errors))
 
-        return self._portal.call(answer)
+        return self._loop.run(answer())
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    @asynccontextmanager
-    async def opened() -> AsyncGenerator[Rig, None]:
-        async with running_rig(tmp_path_factory.mktemp("served"), large=Mood().play) as running:
-            yield running
-
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        anyio.from_thread.start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(opened()) as running,
-    ):
+    with pytest.MonkeyPatch.context() as patch, asyncio.Runner() as loop:
         patch.setattr(runner, "BACKOFF_SECONDS", 0.001)
         patch.setattr(runner, "_retry_after_seconds", lambda returned: 0.001)
-        yield Served(running, portal)
+        opened = running_rig(tmp_path_factory.mktemp("served"), large=Mood().play)
+        yield Served(loop.run(opened.__aenter__()), loop)
+        loop.run(opened.__aexit__(None, None, None))
 
 
 ids = st.text(min_size=1, max_size=6)

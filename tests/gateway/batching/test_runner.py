@@ -112,8 +112,8 @@ async def test_a_batch_answers_each_request_as_a_live_one_would_be(rig: OpenRig)
         assert wrong["response"]["body"]["error"]["code"] == "model_not_found"
         rows = await r.charges(10)
         assert {row["id"] for row in rows} == {one["response"]["request_id"] for one in (*output, *errors)}
-        live = {row["caller"] for row in rows}
-        assert live == {r.runtime.keys.list()[0].id}
+        callers = {(row["caller"], row["operation"]) for row in rows}
+        assert callers == {(r.runtime.keys.list()[0].id, "batch")}
         assert Counter(row["outcome"] for row in rows) == {"ok": 9, "refused": 1}
         assert {call.priority for call in r.engines["large"].calls} == {runner.PRIORITY}
         for file_id, purpose in ((batch.output_file_id, "batch_output"), (batch.error_file_id, "batch_output")):

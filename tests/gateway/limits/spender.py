@@ -8,7 +8,8 @@ import os
 import random
 import sys
 
-from gateway.ledger.database import open_database
+from sqlalchemy import create_engine
+
 from gateway.limits.claim import Refused, Unit
 from gateway.limits.database import DatabaseStore
 from tests.gateway.limits.benches import answers, money
@@ -20,7 +21,7 @@ TURNS = 4
 
 async def spend(url: str, seed: int, crash: bool) -> None:
     dice = random.Random(seed)
-    database = open_database(url)
+    database = create_engine(url)
     store = DatabaseStore(database)
     settled = refused = 0
 

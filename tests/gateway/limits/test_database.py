@@ -64,7 +64,7 @@ async def test_what_killed_processes_held_counts_until_it_expires(database: Engi
 
 async def test_a_database_that_does_not_answer_refuses_rather_than_guesses(sqlite_database: Engine) -> None:
     store = DatabaseStore(sqlite_database)
-    await store.reserve([money(1, 10)])
+    held = await store.reserve([money(1, 10)])
     broken = True
 
     def fail(*_: object) -> None:
@@ -74,7 +74,10 @@ async def test_a_database_that_does_not_answer_refuses_rather_than_guesses(sqlit
     event.listen(sqlite_database, "before_cursor_execute", fail)
     with pytest.raises(Unreachable):
         await store.reserve([money(1, 10)])
+    await store.settle(held, {Unit.NANO_USD: 3})
     broken = False
     assert (await store.reserve([money(1, 10)])).left == (8,)
+    await store.close()
+    assert await DatabaseBench(sqlite_database).used(money(1, 10)) == 4, "settled when the database was back"
     with pytest.raises(Refused):
         await store.reserve([money(9, 10)])

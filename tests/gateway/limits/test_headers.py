@@ -27,8 +27,8 @@ def test_durations_are_written_as_go_writes_them_and_rounded_up(seconds: float, 
 
 
 def test_the_limit_with_the_least_left_is_told_for_requests_and_for_tokens() -> None:
-    claims = (money(1, 9), requests(60), requests(10, key="requests:team:t"), tokens(5, 100), answers(3))
-    assert ratelimit_headers(Reservation("1", claims, (8, 30, 5, 50, 2))) == {
+    claims = (answers(3), money(1, 9), requests(60), requests(10, key="requests:team:t"), tokens(5, 100))
+    assert ratelimit_headers(Reservation("1", claims, (2, 8, 30, 5, 50))) == {
         "x-ratelimit-limit-requests": "10",
         "x-ratelimit-remaining-requests": "5",
         "x-ratelimit-reset-requests": "30s",

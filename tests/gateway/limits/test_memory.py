@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import hypothesis.strategies as st
 import pytest
@@ -23,9 +23,8 @@ class Held:
     """A reservation as the model sees it."""
 
     claims: tuple[Claim, ...]
-    at_ms: int
+    expires_ms: int
     freed: bool = False
-    spent: dict[Unit, int] = field(default_factory=dict)
 
 
 class Model:
@@ -48,11 +47,15 @@ class Model:
         return self.bucket_units
 
     def expire(self, now_ms: int) -> None:
-        """In the order of time, as the bucket forgets what it had too much."""
-        for held in self.held.values():
-            if not held.freed and held.at_ms + HOLD_MS <= now_ms:
-                held.freed = True
-                self.bucket(now_ms, -self.tokens(held) * DRAIN_UNITS)
+        """First what was held too long is given back; as long after that it is forgotten."""
+        for key, held in list(self.held.items()):
+            if held.expires_ms > now_ms:
+                continue
+            if held.freed or not any(claim.amount for claim in held.claims):
+                del self.held[key]
+                continue
+            held.freed, held.expires_ms = True, now_ms + HOLD_MS
+            self.bucket(now_ms, -self.tokens(held) * DRAIN_UNITS)
 
     def tokens(self, held: Held) -> int:
         return sum(claim.amount for claim in held.claims if claim.unit is Unit.TOKENS)
@@ -88,7 +91,7 @@ class StoreMachine(RuleBasedStateMachine):
             assert not fits, "a false refusal"
             return None
         assert fits, "more than a cap allows"
-        self.model.held[made.id] = Held(made.claims, now_ms)
+        self.model.held[made.id] = Held(made.claims, now_ms + HOLD_MS)
         self.model.bucket(now_ms, count * DRAIN_UNITS)
         return made
 
@@ -100,7 +103,7 @@ class StoreMachine(RuleBasedStateMachine):
         usd, count = (claim.amount * share // 100 for claim in made.claims[:2])
         asyncio.run(self.bench.store.settle(made, {Unit.NANO_USD: usd, Unit.TOKENS: count}))
         held = self.model.held.get(made.id)
-        if held is None or self.bench.now_ms >= held.at_ms + 2 * HOLD_MS:
+        if held is None:
             return
         del self.model.held[made.id]
         taken = 0 if held.freed else self.model.tokens(held)

@@ -131,6 +131,16 @@ def test_a_picture_counts_as_a_whole_context(part: Any) -> None:
     assert worst_of(body, SMALL, LARGE).prompt_tokens == 2000
 
 
+def test_a_text_in_parts_counts_as_a_text() -> None:
+    body = chat(messages=[{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "refusal"}]}])
+    assert worst_of(body, LARGE).prompt_tokens < 2000
+
+
+def test_a_clamp_is_that_of_the_dearest_model() -> None:
+    assert Worst(0, 100, 1, (SMALL, LARGE)).clamp_to(20_000) == 10
+    assert Worst(0, 100, 1, (LARGE, SMALL)).clamp_to(20_000) == 10
+
+
 @pytest.mark.parametrize(
     ("fields", "completion", "choices"),
     [

@@ -1,0 +1,182 @@
+"""Builds runtimes: what lives as long as the process is made once, what settings describe anew with each reload."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+
+import anyio.to_thread
+import structlog
+from prometheus_client import CollectorRegistry
+
+from gateway.batches import BatchStore
+from gateway.dispatch import Dispatcher, replicas_of
+from gateway.feedback import FeedbackStore
+from gateway.files import FileStore
+from gateway.idempotency import IdempotencyStore
+from gateway.keys import Keys, read_pepper
+from gateway.ledger.database import open_database
+from gateway.ledger.store import Ledger
+from gateway.limits.stores import open_store
+from gateway.meter import Meter, Metrics
+from gateway.responses import ResponseStore
+from gateway.runtime import Runtime
+from gateway.served import served_catalog
+from gateway.settings import Settings
+from models.catalog import Catalog, CatalogError, Model
+from models.engine import Engine, EngineState
+from models.engines import ENGINES, Surroundings
+from models.store import ModelStore
+from router.bar import parse_bar
+from router.decision import Knowledge
+from router.knowledge import load_knowledge
+from router.strategies import STRATEGIES
+
+log = structlog.get_logger(__name__)
+
+EngineMaker = Callable[[Catalog, Settings], Mapping[str, Sequence[Engine]]]
+KnowledgeMaker = Callable[[Catalog, Settings], Knowledge]
+
+READY_TIMEOUT_SECONDS = 600.0  # of an engine that a reload adds; until then the old runtime serves
+LEAVE_TIMEOUT_SECONDS = 600.0  # for the last answers of an engine that a reload removes
+POLL_SECONDS = 0.1
+
+
+def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[Engine]]:
+    """The engines of every row of the catalogue, one per replica."""
+    around = Surroundings(model_store(settings), settings.data_dir / "logs")
+    return {m.name: [ENGINES[m.engine](row, around) for row in replicas_of(m)] for m in catalog}
+
+
+def load_knowledge_for(catalog: Catalog, settings: Settings) -> Knowledge:
+    """What the router knows about the served models, against the operator's bar."""
+    return load_knowledge(catalog.chatting, parse_bar(settings.bar, settings.confidence))
+
+
+def model_store(settings: Settings) -> ModelStore:
+    return ModelStore(settings.cache_dir / "models")
+
+
+class Builder:
+    """Make it with `open` in the event loop that serves. `runtime` is the one that serves now."""
+
+    runtime: Runtime
+
+    def __init__(self, version: str, engine_maker: EngineMaker, knowledge_maker: KnowledgeMaker) -> None:
+        self._version = version
+        self._engine_maker = engine_maker
+        self._knowledge_maker = knowledge_maker
+        self._leaving: set[asyncio.Task[None]] = set()
+
+    async def open(self, settings: Settings) -> None:
+        """Make everything and start the engines; does not wait for them. Raises CatalogError, DatabaseError."""
+        catalog = served_catalog(settings)
+        database = await anyio.to_thread.run_sync(open_database, settings.database)
+        registry = CollectorRegistry()
+        metrics = Metrics(registry)
+        metrics.build_info.labels(self._version).set(1)
+        ledger = Ledger(database, settings.data_dir / "journal")
+        meter = Meter(ledger, metrics)
+        self._database = database
+        self.runtime = Runtime(
+            settings=settings,
+            catalog=catalog,
+            engines=self._engines(catalog, settings, meter),
+            strategy=STRATEGIES[settings.strategy](),
+            knowledge=self._knowledge_maker(catalog, settings),
+            keys=Keys(database, read_pepper(settings.data_dir)),
+            ledger=ledger,
+            responses=ResponseStore(database, retention=timedelta(days=settings.response_retention_days)),
+            files=FileStore(database, settings.data_dir),
+            batches=BatchStore(database),
+            wake_batches=asyncio.Event(),
+            feedback=FeedbackStore(database),
+            idempotency=IdempotencyStore(database),
+            limits=await open_store(settings.limits_place, database),
+            meter=meter,
+            registry=registry,
+        )
+        for engine in self.runtime.engines.values():
+            await engine.start()
+
+    async def close(self) -> None:
+        runtime = self.runtime
+        for task in self._leaving:
+            task.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
+        for engine in runtime.engines.values():
+            await engine.stop()
+        await runtime.meter.close()
+        await runtime.limits.close()
+        await anyio.to_thread.run_sync(runtime.ledger.close)
+        self._database.dispose()
+
+    async def build(self, settings: Settings) -> Runtime:
+        """The runtime that *settings* describe; engines whose rows are the same are taken over, new ones are ready.
+
+        Raises CatalogError when an engine cannot work; nothing is left behind then.
+        """
+        old = self.runtime
+        catalog = served_catalog(settings)
+        same = {m.name for m in catalog if old.catalog.models.get(m.name) == m}
+        fresh = Catalog({m.name: m for m in catalog if m.name not in same}, {})
+        added = self._engines(fresh, settings, old.meter)
+        knowledge = await anyio.to_thread.run_sync(self._knowledge_maker, catalog, settings)
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                for name, engine in added.items():
+                    await engine.start()
+                    await _until_ready(fresh.models[name], engine)
+        except BaseException:
+            for engine in added.values():
+                await engine.stop()
+            raise
+        return Runtime(
+            settings=settings,
+            catalog=catalog,
+            engines={m.name: added.get(m.name) or old.engines[m.name] for m in catalog},
+            strategy=STRATEGIES[settings.strategy](),
+            knowledge=knowledge,
+            keys=old.keys,
+            ledger=old.ledger,
+            responses=old.responses.kept_for(timedelta(days=settings.response_retention_days)),
+            files=old.files,
+            batches=old.batches,
+            wake_batches=old.wake_batches,
+            feedback=old.feedback,
+            idempotency=old.idempotency,
+            limits=old.limits,
+            meter=old.meter,
+            registry=old.registry,
+        )
+
+    async def swap(self, runtime: Runtime) -> None:
+        """From here on *runtime* serves; engines that are not in it end with their last answer."""
+        old, self.runtime = self.runtime, runtime
+        for name, engine in old.engines.items():
+            if runtime.engines.get(name) is not engine:
+                leaving = asyncio.create_task(_leave(engine), name=f"{name} leaves")
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
+
+    def _engines(self, catalog: Catalog, settings: Settings, meter: Meter) -> dict[str, Dispatcher]:
+        made = self._engine_maker(catalog, settings)
+        return {m.name: Dispatcher.of(m, made[m.name], on_discarded=meter.discard) for m in catalog}
+
+
+async def _until_ready(model: Model, engine: Dispatcher) -> None:
+    """Raises CatalogError."""
+    while (health := engine.health()).state is not EngineState.READY:
+        if health.state is EngineState.FAILED:
+            raise CatalogError(f"the model {model.name} cannot be called: {health.detail}")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _leave(engine: Dispatcher) -> None:
+    try:
+        async with asyncio.timeout(LEAVE_TIMEOUT_SECONDS):
+            while engine.in_flight or engine.waiting:  # noqa: ASYNC110  # plain numbers
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        log.warning("an engine that is no longer served still had answers; they are cut")
+    finally:
+        await engine.stop()
