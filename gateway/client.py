@@ -1,37 +1,69 @@
-"""Is the client still there? Knows ASGI's disconnect message and nothing else."""
+"""The other end of a request: its body, and whether it is still there. Knows ASGI's messages and nothing else."""
 
 import asyncio
-from collections.abc import Coroutine
-from typing import TypeVar
 
 from starlette.types import Receive
 
-T = TypeVar("T")
+WATCH_AFTER_SECONDS = 0.05  # a watch is a task: an answer that is there by then needs none
 
 
 class ClientGone(Exception):
     """The client hung up; nobody waits for the answer."""
 
 
-async def until_gone(receive: Receive, work: Coroutine[None, None, T]) -> T:
-    """The result of *work*, which is cancelled, and awaited, as soon as the client hangs up. Raises ClientGone.
+async def read_body(receive: Receive) -> bytes:
+    """The whole body of the request. Raises ClientGone."""
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        whole: bytes = message.get("body", b"")
+        return whole
+    pieces = []
+    while message["type"] == "http.request":
+        pieces.append(message.get("body", b""))
+        if not message.get("more_body"):
+            return b"".join(pieces)
+        message = await receive()
+    raise ClientGone
 
-    The request's body must have been read: nobody cancels a handler that waits for an engine's first chunk, and the
-    next message a server sends is the disconnect.
+
+class leaving_stops:  # reads as what it does: with leaving_stops(receive)
+    """The block is cancelled, and raises ClientGone, as soon as the client hangs up.
+
+    Nobody else cancels a handler that waits for an engine. The request's body must have been read: the next message a
+    server sends then is the disconnect.
     """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientGone
-        return task.result()
-    finally:
-        for pending in (task, watch):
-            pending.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
 
+    __slots__ = ("_gone", "_receive", "_timer", "_watch", "_working")
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._watch: asyncio.Task[None] | None = None
+        self._gone = False
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._working = asyncio.current_task(loop)
+        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start_watch)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.remove_done_callback(self._stop_work)
+            self._watch.cancel()
+        assert self._working is not None
+        if self._gone and kind is asyncio.CancelledError and self._working.uncancel() == 0:
+            raise ClientGone from None
+
+    def _start_watch(self) -> None:
+        self._watch = asyncio.get_running_loop().create_task(self._disconnected())
+        self._watch.add_done_callback(self._stop_work)
+
+    def _stop_work(self, ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled():
+            self._gone = True
+            assert self._working is not None
+            self._working.cancel()
+
+    async def _disconnected(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass

@@ -74,6 +74,13 @@ class NotFound(GatewayError):
 class MethodNotAllowed(GatewayError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 
+    def __init__(self, message: str, *, allow: str | None = None) -> None:
+        super().__init__(f"{message}; use {allow}" if allow else message)
+        self.allow = allow
+
+    def headers(self) -> dict[str, str]:
+        return {"allow": self.allow} if self.allow else {}
+
 
 class Refused(GatewayError):
     """The engine says the request is wrong; its status, code and param are passed on."""

@@ -1,68 +1,78 @@
 """The door, in pure ASGI: request id, size of the body and key are checked before anything is parsed.
 
-It opens the tab of every charged request and closes it on every way out that nobody else closed.
+It opens the tab of every charged request, calls the endpoint, and closes the tab on every way out that nobody else
+closed. Paths that call a model are answered from `ENDPOINTS`; everything else is for the application behind.
 """
 
-import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+import os
+from collections.abc import Mapping
 from ipaddress import ip_address
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import Any
 
 import anyio.to_thread
+import orjson
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.api.inference import ENDPOINTS, JSON, Endpoint
 from gateway.client import ClientGone
-from gateway.errors import BodyTooLarge, GatewayError, Internal, InvalidKey, Overloaded, error_response
+from gateway.errors import (
+    BodyTooLarge,
+    Cut,
+    GatewayError,
+    Internal,
+    InvalidKey,
+    MethodNotAllowed,
+    Overloaded,
+)
+from gateway.held import STATE, Held
 from gateway.keys import LOOPBACK_CALLER, Caller, KeysUnreadable
 from gateway.ledger.charge import Outcome
+from gateway.logs import write_request_line
 from gateway.meter import Tab
 from gateway.runtime import Runtime
 
 log = structlog.get_logger(__name__)
 
-CHARGED_PATHS = frozenset({"/v1/chat/completions"})
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})  # probes carry no key and learn no secret
 LOOPBACK_PATHS = frozenset({"/metrics", "/openapi.json"})  # whoever looks from this machine needs no key
-ID_BYTES = 12
-STATE = "pointsman"
-
-
-@dataclass(slots=True)
-class Held:
-    """What the guard found out, for the routes."""
-
-    request_id: str
-    runtime: Runtime
-    caller: Caller | None
-    tab: Tab | None  # of charged paths
-
-
-def held_of(scope: Scope) -> Held:
-    held: Held = scope[STATE]
-    return held
+ID_BYTES = 8  # random ones, behind the time: the ledger's index grows at its end, which costs a third
 
 
 class Guard:
-    """ASGI middleware around all routes."""
+    """The ASGI application that a server is given: nothing comes to *app* but through here."""
 
-    def __init__(self, app: ASGIApp, runtime: Callable[[], Runtime]) -> None:
-        self._app = app
-        self._runtime = runtime
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
-        await _Visit(self._app, self._runtime(), scope, receive, send).run()
+        await _Visit(self.app, self.app.state.runtime, scope, receive, send).run()
 
 
 class _Visit:
     """One request's way through the door and out again."""
+
+    __slots__ = (
+        "_app",
+        "_body_bytes",
+        "_endpoint",
+        "_headers",
+        "_limit_bytes",
+        "_receive",
+        "_request_id",
+        "_runtime",
+        "_scope",
+        "_send",
+        "_start",
+        "_status",
+        "_tab",
+    )
 
     def __init__(self, app: ASGIApp, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
         self._app = app
@@ -70,17 +80,28 @@ class _Visit:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._request_id = f"req_{secrets.token_hex(ID_BYTES)}"
+        self._request_id = f"req_{time_ns() // 1000:014x}{os.urandom(ID_BYTES).hex()}"
         self._start = perf_counter()
         self._status: int | None = None
         self._body_bytes = 0
-        self._charged = scope["method"] == "POST" and scope["path"] in CHARGED_PATHS
-        self._tab: Tab | None = runtime.meter.open(self._request_id) if self._charged else None
+        self._limit_bytes = runtime.settings.body_limit_bytes
+        self._headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._endpoint: Endpoint | None = ENDPOINTS.get(scope["path"])
+        charged = self._endpoint is not None and scope["method"] == "POST"
+        self._tab: Tab | None = runtime.meter.open(self._request_id) if charged else None
 
     async def run(self) -> None:
         try:
-            await self._admit()
-            await self._app(self._scope, self._bounded_receive, self._tagged_send)
+            held = await self._admit()
+            if self._endpoint is None:
+                self._scope[STATE] = held
+                await self._app(self._scope, self._bounded_receive, self._tagged_send)
+            elif self._tab is not None:
+                await self._endpoint.answer(held, self._bounded_receive, self._tagged_send)
+            else:
+                raise MethodNotAllowed(
+                    f"{self._scope['method']} is not possible on {self._scope['path']}", allow="POST"
+                )
         except GatewayError as error:
             await self._refuse(error)
         except (ClientGone, ClientDisconnect):
@@ -89,10 +110,10 @@ class _Visit:
             log.exception("unhandled", request_id=self._request_id)
             await self._refuse(Internal(f"the gateway failed; the operator finds it under {self._request_id}"))
         finally:
-            self._close(Outcome.FAILED if self._status is None or self._status >= 500 else Outcome.REFUSED)
+            self._close_left_open()
             self._write_log()
 
-    async def _admit(self) -> None:
+    async def _admit(self) -> Held:
         """Raises a GatewayError for whoever may not come in; the body has not been read then."""
         caller = await self._caller()
         if self._tab is not None:
@@ -100,26 +121,25 @@ class _Visit:
                 self._tab.held_by(caller.id)
             if not self._runtime.ledger.has_room():
                 raise Overloaded("the ledger cannot be written; see the gateway's log", retry_after_seconds=5)
-        declared = Headers(scope=self._scope).get("content-length")
-        if declared is not None and (not declared.isascii() or not declared.isdigit()):
+        declared = self._headers.get(b"content-length")
+        if declared is not None and not declared.isdigit():
             raise BodyTooLarge("the content-length header is not a number")
-        if declared is not None and int(declared) > self._runtime.settings.body_limit_bytes:
+        if declared is not None and int(declared) > self._limit_bytes:
             raise self._too_large()
-        self._scope[STATE] = Held(self._request_id, self._runtime, caller, self._tab)
+        return Held(self._request_id, self._runtime, caller, self._tab, self._headers)
 
     async def _caller(self) -> Caller | None:
         """Who is calling; None on the open paths. Raises InvalidKey, Overloaded."""
         path = self._scope["path"]
         if path in OPEN_PATHS:
             return None
-        from_loopback = _is_loopback(self._scope.get("client"))
-        if from_loopback and path in LOOPBACK_PATHS:
+        if path in LOOPBACK_PATHS and self._is_from_loopback():
             return LOOPBACK_CALLER
-        key = _bearer(Headers(scope=self._scope))
+        key = _key(self._headers)
         caller = await self._holder(key) if key is not None else None
         if caller is not None:
             return caller
-        if from_loopback and self._runtime.settings.open_loopback:
+        if self._runtime.settings.open_loopback and self._is_from_loopback():
             return LOOPBACK_CALLER
         if key is None:
             raise InvalidKey("no API key was given; send it as: Authorization: Bearer YOUR_KEY")
@@ -134,24 +154,32 @@ class _Visit:
                 raise Overloaded("the keys cannot be read now; see the gateway's log", retry_after_seconds=2) from error
         return keys.find(key)
 
+    def _is_from_loopback(self) -> bool:
+        """And not for somebody else: a proxy on this machine says for whom it asks."""
+        if b"x-forwarded-for" in self._headers or b"forwarded" in self._headers:
+            return False
+        return _is_loopback(self._scope.get("client"))
+
     async def _bounded_receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._body_bytes += len(message.get("body", b""))
-            if self._body_bytes > self._runtime.settings.body_limit_bytes:
+            if self._body_bytes > self._limit_bytes:
                 raise self._too_large()
         return message
 
     def _too_large(self) -> BodyTooLarge:
-        limit = self._runtime.settings.body_limit_bytes
-        return BodyTooLarge(f"the request body is larger than {limit} bytes (POINTSMAN_BODY_LIMIT_BYTES)")
+        return BodyTooLarge(f"the request body is larger than {self._limit_bytes} bytes (POINTSMAN_BODY_LIMIT_BYTES)")
 
     async def _tagged_send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["x-request-id"] = self._request_id
-            headers["openai-processing-ms"] = str(round(1000 * (perf_counter() - self._start)))
+            milliseconds = round(1000 * (perf_counter() - self._start))
+            message["headers"] = [
+                *message.get("headers", ()),
+                (b"x-request-id", self._request_id.encode()),
+                (b"openai-processing-ms", str(milliseconds).encode()),
+            ]
         await self._send(message)
 
     async def _refuse(self, error: GatewayError) -> None:
@@ -159,17 +187,32 @@ class _Visit:
         if self._status is not None:
             return
         if self._tab is not None:
-            outcome = Outcome.FAILED if error.status >= 500 else Outcome.REFUSED
-            await self._tab.settle(outcome, error.status, error.code)
-        await error_response(error)(self._scope, self._receive, self._tagged_send)
+            self._tab.close(Outcome.FAILED if error.status >= 500 else Outcome.REFUSED, error.status, error.code)
+        worded = self._endpoint.error_body(error) if self._endpoint is not None else error.body()
+        body = orjson.dumps(worded)
+        headers = [
+            (b"content-type", JSON),
+            (b"content-length", str(len(body)).encode()),
+            *((name.encode(), value.encode()) for name, value in error.headers().items()),
+        ]
+        await self._tagged_send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self._tagged_send({"type": "http.response.body", "body": body})
 
-    def _close(self, outcome: Outcome) -> None:
+    def _close(self, outcome: Outcome, code: str | None = None) -> None:
         if self._tab is not None:
-            self._tab.close(outcome, self._status)
+            self._tab.close(outcome, self._status, code)
+
+    def _close_left_open(self) -> None:
+        """Whatever ended a request without closing its tab; a cancellation at shutdown does."""
+        if self._status is None or self._status >= 500:
+            self._close(Outcome.FAILED)
+        elif self._status >= 400:
+            self._close(Outcome.REFUSED)
+        else:
+            self._close(Outcome.CUT, Cut.code)
 
     def _write_log(self) -> None:
-        log.info(
-            "request",
+        write_request_line(
             request_id=self._request_id,
             method=self._scope["method"],
             path=self._scope["path"],
@@ -178,9 +221,11 @@ class _Visit:
         )
 
 
-def _bearer(headers: Headers) -> str | None:
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    return key.strip() or None if scheme.lower() == "bearer" else None
+def _key(headers: Mapping[bytes, bytes]) -> str | None:
+    """OpenAI's clients send a bearer token, Anthropic's an `x-api-key`."""
+    scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
+    written = key.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"").strip()
+    return written.decode("latin-1") or None
 
 
 def _is_loopback(client: Any) -> bool:

@@ -3,43 +3,60 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from time import perf_counter
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
+from gateway.dispatch import Discarded
 from gateway.ledger.charge import Charge, Outcome
 from gateway.ledger.store import Ledger
 from models.catalog import Model
-from models.engine import Chunk, Usage
-from router.decision import Decision
+from models.engine import Reply, Usage
+from router.decision import Basis, Decision
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 NO_MODEL = "none"  # label of requests that ended before a model was chosen
 REASON_LIMIT_CHARACTERS = 1000
 CODE_LIMIT_CHARACTERS = 64  # the ledger's column; an engine may send a longer one
-LEDGER_PATIENCE_SECONDS = 2.0  # the charge stays queued and is tried until written
 CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which takes up to a second, and closes its tab
 
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter doubles a scrape
 
 
+M = TypeVar("M", Counter, Histogram)
+
+
+class Labelled(Generic[M]):
+    """A metric with its children by label values; asking prometheus-client for one takes longer than counting."""
+
+    def __init__(self, metric: M) -> None:
+        self._metric: M = metric
+        self._children: dict[tuple[str, ...], M] = {}
+
+    def of(self, *labels: str) -> M:
+        child = self._children.get(labels)
+        if child is None:
+            child = self._children[labels] = self._metric.labels(*labels)
+        return child
+
+
 class Metrics:
     """Every metric, a line each. Labels come from tables, never from clients, so they are bounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"pointsman_{name}", text, labels, registry=registry)
+        def counter(name: str, text: str, *labels: str) -> Labelled[Counter]:
+            return Labelled(Counter(f"pointsman_{name}", text, labels, registry=registry))
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"pointsman_{name}", text, labels, registry=registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"pointsman_{name}", text, labels, buckets=buckets, registry=registry)
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Labelled[Histogram]:
+            return Labelled(Histogram(f"pointsman_{name}", text, labels, buckets=buckets, registry=registry))
 
         self.requests = counter("requests_total", "Requests ended.", "model", "outcome")
         self.decisions = counter("decisions_total", "Decisions, by model and by what they rest on.", "model", "basis")
@@ -50,15 +67,36 @@ class Metrics:
         self.uncounted = counter("uncounted_requests_total", "Answers whose engine never gave token counts.", "model")
         self.first_chunk = histogram("first_chunk_seconds", "From request to first chunk.", SECONDS, "model")
         self.total = histogram("request_seconds", "From request to end.", SECONDS, "model")
-        self.decide = histogram("decide_seconds", "Time the router took.", DECIDE_SECONDS)
+        self.decide = Histogram(
+            "pointsman_decide_seconds", "Time the router took.", buckets=DECIDE_SECONDS, registry=registry
+        )
         self.in_flight = gauge("requests_in_flight", "Requests being answered.")
         self.engine_up = gauge("engine_up", "1 when the engine can be called.", "model")
         self.engine_restarts = gauge(
             "engine_restarts", "Times the engine's process ended and was started again.", "model"
         )
         self.engine_queue = gauge("engine_queue_requests", "Requests waiting for a place at the engine.", "model")
+        self.engine_in_flight = gauge("engine_in_flight_requests", "Requests being answered by the engine.", "model")
+        self.engine_retries = gauge("engine_retries", "Calls made again after one failed, since the start.", "model")
+        self.engine_hedges = gauge(
+            "engine_hedges", "Second calls made as the first was slow, since the start.", "model"
+        )
+        self.engine_breakers_open = gauge(
+            "engine_breakers_open", "Replicas that are left alone after failures.", "model"
+        )
+        self.engine_shed = gauge("engine_shed_requests", "Requests turned away, since the start.", "model", "reason")
+        self.discarded = counter(
+            "discarded_tokens_total", "Answer tokens paid for and seen by no client (hedges that lost).", "model"
+        )
         self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.")
+        self.journal_errors = gauge("journal_errors", "Lines that the journal could not take, since the start.")
+        self.recovered = gauge("ledger_recovered_charges", "Charges taken from journals of dead processes.")
+        self.lost = gauge("ledger_lost_requests", "Requests whose process died in the middle.")
+        self.unkept_refusals = gauge("ledger_unkept_refusals", "Refused requests without a charge: no room.")
         self.build_info = gauge("build_info", "1, with the version.", "version")
+
+    def decided(self, model: str, basis: Basis) -> None:
+        self.decisions.of(model, basis).inc()
 
 
 class Meter:
@@ -73,8 +111,14 @@ class Meter:
 
     def open(self, request_id: str) -> "Tab":
         self.metrics.in_flight.inc()
-        tab = self._tabs[request_id] = Tab(request_id, self._settle)
+        tab = self._tabs[request_id] = Tab(request_id, self.ledger.intend, self._settle, self._safe)
         return tab
+
+    def discard(self, discarded: Discarded) -> None:
+        """Work that was done in vain goes on the request's tab, while that is open."""
+        tab = self._tabs.get(discarded.call.request_id)
+        if tab is not None and discarded.usage is not None:
+            tab.discarded(discarded.usage.completion_tokens)
 
     async def close(self) -> None:
         """At shutdown, before the ledger closes: wait for cancelled requests, then close what they left open."""
@@ -85,58 +129,62 @@ class Meter:
         for tab in tuple(self._tabs.values()):
             tab.close(Outcome.FAILED, None)
 
-    def _settle(self, charge: Charge, model: Model | None) -> asyncio.Future[None]:
+    def _settle(self, charge: Charge) -> None:
         self._tabs.pop(charge.id, None)
         if not self._tabs:
             self._none_open.set()
-        priced = _priced(charge, model, self._safe)
-        self._count(priced)
-        return self.ledger.record(priced)
+        self._count(charge)
+        self.ledger.record(charge)
 
     def _count(self, charge: Charge) -> None:
         metrics, label = self.metrics, charge.model or NO_MODEL
         metrics.in_flight.dec()
-        metrics.requests.labels(label, charge.outcome).inc()
-        metrics.total.labels(label).observe(charge.total_seconds)
+        metrics.requests.of(label, charge.outcome).inc()
+        metrics.total.of(label).observe(charge.total_seconds)
         if charge.decide_seconds is not None:
             metrics.decide.observe(charge.decide_seconds)
         if charge.first_chunk_seconds is not None:
-            metrics.first_chunk.labels(label).observe(charge.first_chunk_seconds)
+            metrics.first_chunk.of(label).observe(charge.first_chunk_seconds)
         if charge.attempts == 0:
             return
         if charge.prompt_tokens is None or charge.completion_tokens is None:
-            metrics.uncounted.labels(label).inc()
+            metrics.uncounted.of(label).inc()
         else:
-            metrics.tokens.labels(label, "input").inc(charge.prompt_tokens)
-            metrics.tokens.labels(label, "output").inc(charge.completion_tokens)
-            metrics.tokens.labels(label, "cached").inc(charge.cached_tokens or 0)
+            metrics.tokens.of(label, "input").inc(charge.prompt_tokens)
+            metrics.tokens.of(label, "output").inc(charge.completion_tokens)
+            metrics.tokens.of(label, "cached").inc(charge.cached_tokens or 0)
+        if charge.discarded_tokens:
+            metrics.discarded.of(label).inc(charge.discarded_tokens)
         if charge.cost_usd is None:
-            metrics.unpriced.labels(label).inc()
+            metrics.unpriced.of(label).inc()
             return
-        metrics.cost.labels(label).inc(float(charge.cost_usd))
+        metrics.cost.of(label).inc(float(charge.cost_usd))
         if charge.safe_cost_usd is not None:  # savings are the difference: it may be negative, so no counter
-            metrics.safe_cost.labels(label).inc(float(charge.safe_cost_usd))
+            metrics.safe_cost.of(label).inc(float(charge.safe_cost_usd))
 
 
 class Tab:
     """What is known of one request so far. `close` may be called on every way out; only the first call counts."""
 
-    def __init__(self, request_id: str, settle: Callable[[Charge, Model | None], asyncio.Future[None]]) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        intend: Callable[[Charge], None],
+        settle: Callable[[Charge], None],
+        safe: Model,
+    ) -> None:
         self.request_id = request_id
+        self._intend = intend
         self._settle = settle
+        self._safe = safe
         self._at = datetime.now(UTC)
         self._start = perf_counter()
-        self._known: dict[str, Any] = {}
+        self._known: dict[str, Any] = {"streamed": False}
         self._model: Model | None = None
         self._attempts = 0
         self._called_at: float | None = None
-        self._usage: Usage | None = None
-        self._engine_seconds: float | None = None
-        self._written: asyncio.Future[None] | None = None
-
-    @property
-    def closed(self) -> bool:
-        return self._written is not None
+        self._reply: Reply | None = None
+        self.closed = False
 
     @property
     def seconds(self) -> float:
@@ -158,32 +206,32 @@ class Tab:
         )
 
     def calling(self, model: Model) -> None:
-        """A model is being tried."""
+        """A model is about to be tried: whatever becomes of this process, the ledger will say so."""
         self._model = model
         self._attempts += 1
+        self._called_at = self._reply = None
+        self._intend(self._charge(Outcome.LOST, None, None))
         self._called_at = perf_counter()
-        self._usage = self._engine_seconds = None
 
-    def received(self, chunk: Chunk) -> None:
-        """A chunk came; what it counts replaces what was counted before."""
-        self._known.setdefault("first_chunk_seconds", self.seconds)
-        self._usage = chunk.usage or self._usage
-        self._engine_seconds = chunk.engine_seconds or self._engine_seconds
+    def answering(self, reply: Reply) -> None:
+        """The first block is here; what *reply* has counted is read when the tab is closed."""
+        self._known["first_chunk_seconds"] = self.seconds
+        self._reply = reply
 
-    def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> asyncio.Future[None]:
-        """Turn the tab into a charge; the future is done when that is in the ledger."""
-        if self._written is None:
-            if outcome is Outcome.REFUSED:  # an engine that refuses computes nothing
-                self._usage, self._engine_seconds = Usage(0, 0), 0.0
-            self._written = self._settle(self._charge(outcome, status, code), self._model)
-        return self._written
+    def discarded(self, tokens: int) -> None:
+        """So many answer tokens were made for this request, and the client will not see them."""
+        self._known["discarded_tokens"] = self._known.get("discarded_tokens", 0) + tokens
 
-    async def settle(self, outcome: Outcome, status: int | None, code: str | None = None) -> None:
-        """Close, and wait for the ledger to have it; one that cannot be written delays no client for long."""
-        await asyncio.wait({self.close(outcome, status, code)}, timeout=LEDGER_PATIENCE_SECONDS)
+    def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> None:
+        """Turn the tab into a charge, which outlives this process when this returns."""
+        if self.closed:
+            return
+        self.closed = True
+        self._settle(self._charge(outcome, status, code))
 
     def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
-        elapsed_seconds = perf_counter() - self._called_at if self._called_at is not None else None
+        usage, engine_seconds = self._counts(outcome)
+        cost_usd, safe_cost_usd = _costs(self._model, self._safe, usage, engine_seconds or 0.0)
         return Charge(
             id=self.request_id,
             at=self._at,
@@ -192,25 +240,37 @@ class Tab:
             code=code[:CODE_LIMIT_CHARACTERS] if code else None,
             attempts=self._attempts,
             total_seconds=self.seconds,
-            streamed=self._known.pop("streamed", False),
             model=self._model.name if self._model else None,
             build=self._model.build if self._model else None,
-            prompt_tokens=self._usage.prompt_tokens if self._usage else None,
-            completion_tokens=self._usage.completion_tokens if self._usage else None,
-            cached_tokens=self._usage.cached_tokens if self._usage else None,
-            engine_seconds=self._engine_seconds if self._engine_seconds is not None else elapsed_seconds,
+            prompt_tokens=usage.prompt_tokens if usage else None,
+            completion_tokens=usage.completion_tokens if usage else None,
+            cached_tokens=usage.cached_tokens if usage else None,
+            reasoning_tokens=usage.reasoning_tokens if usage else None,
+            cost_usd=cost_usd,
+            safe_cost_usd=safe_cost_usd,
+            engine_seconds=engine_seconds,
             **self._known,
         )
 
+    def _counts(self, outcome: Outcome) -> tuple[Usage | None, float | None]:
+        """What was computed, as the engine counts it; seconds by our own clock where it does not say."""
+        if outcome is Outcome.REFUSED:  # an engine that refuses computes nothing
+            return Usage(0, 0), 0.0
+        usage = self._reply.usage if self._reply else None
+        engine_seconds = self._reply.engine_seconds if self._reply else None
+        if engine_seconds is None and self._called_at is not None:
+            engine_seconds = perf_counter() - self._called_at
+        return usage, engine_seconds
 
-def _priced(charge: Charge, model: Model | None, safe: Model) -> Charge:
-    """With its cost, and an estimate of what the safe tier would have cost."""
+
+def _costs(
+    model: Model | None, safe: Model, usage: Usage | None, engine_seconds: float
+) -> tuple[Decimal | None, Decimal | None]:
+    """The cost, and an estimate of what the safe tier would have cost; None for unknown."""
     if model is None:
-        return charge
-    if charge.prompt_tokens is None or charge.completion_tokens is None:
+        return None, None
+    if usage is None:
         by_time = model.price is not None and model.price.hour_usd is not None
-        return replace(charge, cost_usd=model.cost_usd(Usage(0, 0), charge.engine_seconds or 0.0) if by_time else None)
-    usage = Usage(charge.prompt_tokens, charge.completion_tokens, charge.cached_tokens or 0)
-    cost_usd = model.cost_usd(usage, charge.engine_seconds or 0.0)
-    safe_cost_usd = cost_usd if model.name == safe.name else safe.expected_cost_usd(usage)
-    return replace(charge, cost_usd=cost_usd, safe_cost_usd=safe_cost_usd)
+        return model.cost_usd(Usage(0, 0), engine_seconds) if by_time else None, None
+    cost_usd = model.cost_usd(usage, engine_seconds)
+    return cost_usd, cost_usd if model.name == safe.name else safe.expected_cost_usd(usage)

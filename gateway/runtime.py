@@ -7,14 +7,16 @@ from time import perf_counter
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.dispatch import Dispatcher
+from gateway.errors import InvalidRequest
 from gateway.keys import Keys
 from gateway.ledger.store import Ledger
-from gateway.limits import Limited
 from gateway.meter import Meter
-from gateway.schema import ChatRequest
+from gateway.responses import ResponseStore
+from gateway.schema import Asked
 from gateway.settings import Settings
-from models.catalog import AUTO, Catalog
-from models.engine import EngineState
+from models.catalog import AUTO, Ability, Catalog
+from models.engine import EngineState, Operation
 from prompts.message import template_key
 from router.decision import Basis, Decision, Knowledge, Question, Strategy
 from router.features import features
@@ -26,11 +28,12 @@ log = structlog.get_logger(__name__)
 class Runtime:
     settings: Settings
     catalog: Catalog
-    engines: Mapping[str, Limited]
+    engines: Mapping[str, Dispatcher]
     strategy: Strategy
     knowledge: Knowledge
     keys: Keys
     ledger: Ledger
+    responses: ResponseStore
     meter: Meter
     registry: CollectorRegistry
 
@@ -39,17 +42,59 @@ class Runtime:
         return self.engines[self.catalog.safe.name].health().state is EngineState.READY
 
 
-def decide(strategy: Strategy, knowledge: Knowledge, request: ChatRequest) -> tuple[Decision, float]:
-    """Which model answers *request*, and how many seconds that took. A fault of the router chooses the safe tier."""
+def decide(strategy: Strategy, knowledge: Knowledge, catalog: Catalog, asked: Asked) -> tuple[Decision, float]:
+    """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier.
+
+    Raises InvalidRequest when no model that may answer is able to.
+    """
     start = perf_counter()
+    able = _able(catalog, asked)
     template = None
     try:
-        template = template_key(request.body)
-        if request.target != AUTO:
-            decision = Decision((request.target,), Basis.PINNED, "the request names the model", template)
+        template = template_key(asked.body) if asked.operation is Operation.CHAT else None
+        if asked.target != AUTO:
+            decision = Decision((asked.target,), Basis.PINNED, "the request names the model", template)
+        elif asked.operation is not Operation.CHAT:
+            decision = Decision((able[-1],), Basis.SAFE, f"nothing is known about {asked.operation}", None)
         else:
-            decision = strategy.decide(Question(template, features(request.body)), knowledge)
+            question = Question(template, lambda: features(asked.body))
+            decision = strategy.decide(question, knowledge.among(able))
     except Exception:  # whatever it is, the client gets the safe answer
         log.exception("the router failed; the safe tier serves")
-        decision = Decision((knowledge.safe.name,), Basis.FAULT, "the router failed", template)
+        decision = Decision((able[-1],), Basis.FAULT, "the router failed", template)
     return decision, perf_counter() - start
+
+
+# The field of a request by which it needs an ability, for the error that says so.
+FIELDS = {
+    Ability.TOOLS: "tools",
+    Ability.STRUCTURED: "response_format",
+    Ability.LOGPROBS: "logprobs",
+    Ability.CHOICES: "n",
+    Ability.REASONING: "reasoning_effort",
+    Ability.IMAGES: "messages",
+    Ability.AUDIO: "messages",
+    Ability.FILES: "messages",
+    Ability.MEDIA_URLS: "messages",
+}
+
+
+def _able(catalog: Catalog, asked: Asked) -> list[str]:
+    """The models that can do what the request needs, cheapest first; for a named model only that."""
+    names = [m.name for m in catalog if asked.needs <= m.abilities]
+    if asked.target == AUTO and names:
+        return names
+    if asked.target in names:
+        return [asked.target]
+    if asked.target != AUTO:
+        missing = sorted(asked.needs - catalog.models[asked.target].abilities)
+        who = f"the model {asked.target!r} does not have"
+    else:
+        missing = sorted(asked.needs)
+        who = "no model served here has"
+    hint = f"; these have: {', '.join(names)}" if names else ""
+    raise InvalidRequest(
+        f"{who} the {'ability' if len(missing) == 1 else 'abilities'} {', '.join(missing)}{hint}",
+        param=FIELDS.get(missing[0], "model"),
+        code="unsupported_ability",
+    )

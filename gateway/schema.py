@@ -1,34 +1,51 @@
-"""What a chat-completions request must look like. Strict in what we read, open in what we pass on."""
+"""What a request must look like. Strict in what we read, open in what we pass on."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from gateway.errors import InvalidRequest, ModelNotFound
-from models.catalog import AUTO, Catalog
+from models.catalog import AUTO, Ability, Catalog
+from models.engine import Operation
 from prompts.message import Message
 
 CHOICES_LIMIT = 8  # `n` multiplies the work of one request
 STOP_LIMIT = 4  # OpenAI's own limit
 TOP_LOGPROBS_LIMIT = 20  # OpenAI's own limit
 MESSAGES_LIMIT = 2048
+TOOLS_LIMIT = 128  # OpenAI's own limit
+PROMPTS_LIMIT = 16  # of one completions request; each is an answer of its own
+INPUTS_LIMIT = 2048  # OpenAI's own limit for embeddings
+DEPTH_LIMIT = 200  # of JSON in JSON; what is read may be 1,024 levels deep, what can be written to an engine 254
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+PART_ABILITIES = {
+    "image_url": Ability.IMAGES,
+    "input_audio": Ability.AUDIO,
+    "file": Ability.FILES,
+    "video_url": Ability.MEDIA_URLS,  # of engines, not of the protocol: always fetched
+}
 
 # Fields of engines, not of the protocol, by which a caller could reach another caller's slot, load adapters, render a
-# template of his own or hand over pickled tensors.
+# template of his own, keep a worker busy with a pattern, or hand over pickled tensors.
 FORBIDDEN = frozenset(
     {
         "cache_salt",
         "chat_template",
         "chat_template_kwargs",
         "grammar",
+        "guided_grammar",
+        "guided_regex",
         "id_slot",
         "kv_transfer_params",
         "lora",
+        "mm_processor_kwargs",
         "prompt_embeds",
         "stop_token_ids",
+        "structured_outputs",
     }
 )
 
@@ -37,32 +54,25 @@ class _Wire(BaseModel):
     """The fields that the gateway itself relies on; everything else passes through as it came."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
+    operation: ClassVar[Operation]
 
     model: str = Field(min_length=1, max_length=256)
-    messages: list[dict[str, Any]] = Field(min_length=1, max_length=MESSAGES_LIMIT)
+
+
+class _Sampled(_Wire):
+    """What chat and text completions have in common."""
+
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, ge=0, le=1)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: dict[str, float] | None = Field(default=None, max_length=1024)
     n: int | None = Field(default=None, ge=1, le=CHOICES_LIMIT)
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=TOP_LOGPROBS_LIMIT)
     stop: Any = None
     seed: int | None = None
-    tools: list[dict[str, Any]] | None = None
-    response_format: dict[str, Any] | None = None
-
-    @field_validator("messages")
-    @classmethod
-    def _roles(cls, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        for place, message in enumerate(messages):
-            if message.get("role") not in ("system", "developer", "user", "assistant", "tool", "function"):
-                raise ValueError(f"messages[{place}].role must be system, developer, user, assistant or tool")
-            if not isinstance(message.get("content"), str | list | None):
-                raise ValueError(f"messages[{place}].content must be a string, a list of parts or null")
-        return messages
 
     @field_validator("stop")
     @classmethod
@@ -73,48 +83,217 @@ class _Wire(BaseModel):
         return stop
 
 
+class ChatWire(_Sampled):
+    operation: ClassVar[Operation] = Operation.CHAT
+
+    messages: list[Any] = Field(min_length=1, max_length=MESSAGES_LIMIT)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=TOP_LOGPROBS_LIMIT)
+    tools: list[Any] | None = Field(default=None, max_length=TOOLS_LIMIT)
+    parallel_tool_calls: bool | None = None
+    response_format: dict[str, Any] | None = None
+    modalities: list[str] | None = None
+    reasoning_effort: str | None = None
+
+    @field_validator("messages")
+    @classmethod
+    def _messages(cls, messages: list[Any]) -> list[Any]:
+        for place, message in enumerate(messages):
+            if not isinstance(message, dict):
+                raise ValueError(f"messages[{place}] must be an object")
+            if not isinstance(role := message.get("role"), str) or role not in ROLES:
+                raise ValueError(f"messages[{place}].role must be system, developer, user, assistant or tool")
+            content = message.get("content")
+            if isinstance(content, list):
+                for at, part in enumerate(content):
+                    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+                        raise ValueError(f"messages[{place}].content[{at}] must be an object with a 'type'")
+            elif content is not None and not isinstance(content, str):
+                raise ValueError(f"messages[{place}].content must be a string, a list of parts or null")
+        return messages
+
+    @field_validator("tools")
+    @classmethod
+    def _tools(cls, tools: list[Any] | None) -> list[Any] | None:
+        for place, tool in enumerate(tools or ()):
+            if not isinstance(tool, dict) or not isinstance(tool.get("type"), str):
+                raise ValueError(f"tools[{place}] must be an object with a 'type'")
+            function = tool.get("function")
+            if tool["type"] == "function" and not (
+                isinstance(function, dict) and isinstance(function.get("name"), str)
+            ):
+                raise ValueError(f"tools[{place}].function must be an object with a 'name'")
+        return tools
+
+
+class CompletionWire(_Sampled):
+    operation: ClassVar[Operation] = Operation.COMPLETION
+
+    prompt: Any
+    logprobs: int | None = Field(default=None, ge=0, le=TOP_LOGPROBS_LIMIT)
+    best_of: int | None = Field(default=None, ge=1, le=CHOICES_LIMIT)
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt(cls, prompt: Any) -> Any:
+        return _texts_or_tokens(prompt, PROMPTS_LIMIT)
+
+
+class EmbeddingWire(_Wire):
+    operation: ClassVar[Operation] = Operation.EMBEDDING
+
+    input: Any
+    dimensions: int | None = Field(default=None, ge=1, le=65_536)
+    encoding_format: str | None = Field(default=None, pattern="^(float|base64)$")
+
+    @field_validator("input")
+    @classmethod
+    def _input(cls, value: Any) -> Any:
+        return _texts_or_tokens(value, INPUTS_LIMIT)
+
+
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """A checked request. `asked` is the client's model name, `target` what it means: `auto` or a model's name."""
+class Asked:
+    """A checked request. `name` is the model as the client wrote it, `target` what that means: `auto` or a model's
+    name; `needs` is what a model must be able to do to answer it.
+    """
 
-    asked: str
+    name: str
     target: str
-    messages: tuple[Message, ...]
-    stream: bool
-    include_usage: bool
     body: dict[str, Any]
+    needs: frozenset[Ability]
+    operation: Operation = Operation.CHAT
+    stream: bool = False
+    include_usage: bool = False
+
+    @property
+    def messages(self) -> list[Message]:
+        """Those of a conversation; none for other operations."""
+        messages: list[Message] = self.body.get("messages") or []
+        return messages
 
 
-def parse_chat(raw: bytes, catalog: Catalog) -> ChatRequest:
+def parse_chat(raw: bytes, catalog: Catalog) -> Asked:
     """Raises InvalidRequest or ModelNotFound."""
-    body = _parse_object(raw)
-    try:
-        wire = _Wire.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        param = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{param}: {first['msg'].removeprefix('Value error, ')}", param=param) from error
-    forbidden = sorted(FORBIDDEN.intersection(body))
-    if forbidden:
-        raise InvalidRequest(f"the field {forbidden[0]!r} may not be set by a client", param=forbidden[0])
-    return ChatRequest(
-        asked=wire.model,
-        target=_target(wire.model, catalog),
-        messages=tuple(wire.messages),
-        stream=bool(wire.stream),
-        include_usage=bool((wire.stream_options or {}).get("include_usage")),
-        body=body,
-    )
+    return check(parse_object(raw), catalog)
 
 
-def _parse_object(raw: bytes) -> dict[str, Any]:
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """Raises InvalidRequest for what is no JSON object, or nested too deeply to be passed on."""
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the request body is not valid JSON: {error}", code="invalid_json") from error
     if not isinstance(body, dict):
         raise InvalidRequest("the request body must be a JSON object", code="invalid_json")
+    if raw.count(b"{") + raw.count(b"[") > DEPTH_LIMIT and _is_deeper(body, DEPTH_LIMIT):
+        raise InvalidRequest(f"the request body is nested more than {DEPTH_LIMIT} levels deep", code="invalid_json")
     return body
+
+
+def check(body: dict[str, Any], catalog: Catalog, wire_type: type[_Wire] = ChatWire) -> Asked:
+    """Raises InvalidRequest or ModelNotFound."""
+    try:
+        wire = wire_type.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param, said = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+        if said.startswith(f"{param}["):  # our own checks name the very place
+            raise InvalidRequest(said, param=said.partition(" ")[0]) from error
+        raise InvalidRequest(f"{param}: {said}", param=param) from error
+    forbidden = sorted(FORBIDDEN.intersection(body))
+    if forbidden:
+        raise InvalidRequest(f"the field {forbidden[0]!r} may not be set by a client", param=forbidden[0])
+    options = getattr(wire, "stream_options", None) or {}
+    return Asked(
+        name=wire.model,
+        target=_target(wire.model, catalog),
+        body=body,
+        needs=_needs(wire),
+        operation=wire.operation,
+        stream=bool(getattr(wire, "stream", None)),
+        include_usage=bool(options.get("include_usage")),
+    )
+
+
+def _needs(wire: _Wire) -> frozenset[Ability]:
+    match wire:
+        case EmbeddingWire():
+            return frozenset({Ability.EMBEDDINGS})
+        case CompletionWire():
+            needs = {Ability.COMPLETIONS}
+            wanted = {Ability.LOGPROBS: wire.logprobs is not None, Ability.CHOICES: (wire.n or 1) > 1}
+        case ChatWire():
+            needs = {Ability.CHAT}
+            wanted = {
+                Ability.TOOLS: bool(wire.tools),
+                Ability.STRUCTURED: (wire.response_format or {}).get("type") in ("json_schema", "json_object"),
+                Ability.LOGPROBS: bool(wire.logprobs),
+                Ability.CHOICES: (wire.n or 1) > 1,
+                Ability.AUDIO: "audio" in (wire.modalities or ()),
+                Ability.REASONING: wire.reasoning_effort not in (None, "none"),
+            }
+            needs.update(_needs_of_parts(wire.messages))
+        case _:
+            raise AssertionError(wire)
+    return frozenset(needs.union(ability for ability, is_wanted in wanted.items() if is_wanted))
+
+
+def _needs_of_parts(messages: Iterable[Message]) -> set[Ability]:
+    needs = set()
+    for message in messages:
+        content = message.get("content")
+        if not isinstance(content, list):
+            continue
+        for part in content:
+            ability = PART_ABILITIES.get(part["type"])
+            if ability is not None:
+                needs.add(ability)
+            if ability is Ability.IMAGES and not _is_inline(part.get("image_url")):
+                needs.add(Ability.MEDIA_URLS)
+    return needs
+
+
+def _is_inline(image: Any) -> bool:
+    """The picture is in the request itself; any other address would be called by the engine."""
+    url = image.get("url") if isinstance(image, dict) else image
+    return isinstance(url, str) and url.startswith("data:")
+
+
+def _texts_or_tokens(value: Any, limit: int) -> Any:
+    """A string, strings, token ids, or lists of token ids, as OpenAI's protocol has it."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a string, a list of strings, a list of token ids, or a list of such lists")
+    if all(_is_token(item) for item in value):
+        return value
+    if len(value) > limit:
+        raise ValueError(f"has {len(value)} entries; at most {limit} are taken")
+    texts = all(isinstance(item, str) for item in value)
+    if not texts and not all(isinstance(item, list) and item and all(map(_is_token, item)) for item in value):
+        raise ValueError("must be a string, a list of strings, a list of token ids, or a list of such lists")
+    return value
+
+
+def _is_token(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Looks at one level of nesting after the other, so it needs no stack."""
+    level: list[Any] = [value]
+    for _ in range(levels):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, Mapping) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _target(asked: str, catalog: Catalog) -> str:

@@ -1,16 +1,19 @@
 """The catalogue: which models there are, what they cost, where their weights come from. Reads one YAML file."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from models.engine import Usage
+from models.yamlfile import Problem, YamlError, problems_in, read_yaml
 
 BUILTIN_CATALOG = Path(__file__).with_name("catalog.yaml")
 BUILD_HEX_DIGITS = 12
@@ -20,6 +23,7 @@ TOKENS_PER_PRICE = 1_000_000
 AUTO = "auto"  # what a client writes to let the router choose; no model may take the name
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+ServerUrl = Annotated[str, Field(pattern=r"^https?://[^/?#]+[^?#]*$")]
 Wheel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+$")]
 
 
@@ -73,6 +77,11 @@ class WeightsFile(_Strict):
     sources: tuple[Source, ...] = Field(min_length=1)
 
 
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 class Price(_Strict):
     """Either per million tokens, or per hour of engine time. Money in US dollars."""
 
@@ -97,22 +106,64 @@ class Speed(_Strict):
     completion_tokens_per_second: float = Field(gt=0)
 
 
+class Ability(StrEnum):
+    """What a request may need of a model beyond text in and text out."""
+
+    CHAT = "chat"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    TOOLS = "tools"
+    STRUCTURED = "structured"
+    LOGPROBS = "logprobs"
+    CHOICES = "choices"
+    REASONING = "reasoning"
+    IMAGES = "images"
+    AUDIO = "audio"
+    FILES = "files"
+    MEDIA_URLS = "media_urls"
+
+
+# What any current OpenAI-speaking server of text models does; a row that says otherwise lists its own.
+TEXT_ABILITIES = frozenset(
+    {Ability.CHAT, Ability.COMPLETIONS, Ability.TOOLS, Ability.STRUCTURED, Ability.LOGPROBS, Ability.CHOICES}
+)
+
+
 class Model(_Strict):
     """One row: one build (weights, quantisation, attention) behind one engine."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")
-    engine: Literal["llamacpp", "openai", "scripted"]
+    engine: Literal["llamacpp", "openai", "litellm", "scripted"]
     tier: int = Field(ge=0, description="rank by cost: 0 is the cheapest; the highest tier is the safe tier")
     context_tokens: int = Field(gt=0)
+    abilities: frozenset[Ability] = Field(
+        default=TEXT_ABILITIES,
+        min_length=1,
+        description="what it can do; requests that need more go elsewhere. choices: `n` over 1; structured: JSON as "
+        "response_format; media_urls: fetch images by URL (its server then calls addresses that clients choose)",
+    )
+    counts: Literal["last", "vllm", "llamacpp"] = Field(
+        default="last",
+        description="when a server of engine openai counts a stream's tokens: with its last chunk, or, asked in "
+        "vLLM's or llama.cpp's way, with each one, so that an answer cut short can be charged by tokens",
+    )
     licence: str = ""
     file: WeightsFile | None = None
-    base_url: str | None = Field(default=None, pattern=r"^https?://[^/?#]+[^?#]*$")
+    base_url: ServerUrl | None = None
+    replicas: tuple[ServerUrl, ...] = Field(default=(), description="further base URLs that serve the same build")
     api_key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
     served_as: str | None = Field(default=None, description="the server's name for the model; its own name when unset")
     price: Price | None = None
     speed: Speed | None = None
-    parallel: int = Field(default=2, gt=0, description="answers made at the same time")
+    parallel: int = Field(default=2, gt=0, description="answers made at the same time, by each replica")
     queue: int = Field(default=32, ge=0, description="requests that may wait for one of them")
+    retries: int = Field(default=1, ge=0, le=5, description="repetitions of a call that failed before its first block")
+    hedge_after_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="silence after which a second replica is asked; None: never",
+    )
     threads: int | None = Field(default=None, gt=0, description="None: every core")
     batch_tokens: int = Field(default=64, gt=0, description="prompt tokens computed between two looks at the client")
     memory_limit_bytes: int | None = Field(default=None, gt=0)
@@ -123,13 +174,24 @@ class Model(_Strict):
             raise ValueError("engine llamacpp needs 'file' (sha256, size_bytes, sources)")
         if self.engine == "openai" and self.base_url is None:
             raise ValueError("engine openai needs 'base_url', e.g. http://127.0.0.1:8000/v1")
+        if self.replicas and self.engine != "openai":
+            raise ValueError("'replicas' are servers, which only engine openai calls; remove them")
+        addresses = [self.address, *map(_without_credentials, self.replicas)]
+        twice = sorted({address for address in addresses if addresses.count(address) > 1})
+        if twice:
+            raise ValueError(f"'base_url' and 'replicas' name {twice[0]} more than once; keep one")
         return self
+
+    @property
+    def address(self) -> str:
+        """Where it is served, without credentials; its name where this machine serves it."""
+        return self.name if self.base_url is None else _without_credentials(self.base_url)
 
     @property
     def remote_name(self) -> str:
         return self.served_as or self.name
 
-    @property
+    @cached_property
     def build(self) -> str:
         """What evidence is bound to: 12 hex digits over everything that can change an answer."""
         identity = f"{self.engine}|{self.file.sha256 if self.file else f'{self.base_url}|{self.remote_name}'}"
@@ -172,8 +234,13 @@ class Catalog:
 
     @property
     def safe(self) -> Model:
-        """The model that may always serve: the last of the highest tier."""
-        return list(self.models.values())[-1]
+        """The model that may always serve: the last of the highest tier that chats."""
+        return self.chatting[-1]
+
+    @property
+    def chatting(self) -> tuple[Model, ...]:
+        """The models that answer conversations, cheapest tier first: what the router chooses among."""
+        return tuple(model for model in self if Ability.CHAT in model.abilities)
 
     def only(self, names: tuple[str, ...]) -> "Catalog":
         """The catalogue reduced to *names*. Raises CatalogError for a name it does not have."""
@@ -187,32 +254,53 @@ class _CatalogFile(_Strict):
     models: tuple[Model, ...] = Field(min_length=1)
     aliases: dict[str, str] = {}
 
-    @model_validator(mode="after")
-    def _names(self) -> "_CatalogFile":
-        names = [m.name for m in self.models]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"models: two have the name {twice[0]}; rename one")
-        if AUTO in names:
-            raise ValueError(f"models: none may have the name {AUTO}, which asks the router to choose; rename it")
-        for alias, target in self.aliases.items():
-            if target not in (AUTO, *names):
-                raise ValueError(f"aliases.{alias}: no model {target}; it may be {AUTO} or one of {', '.join(names)}")
-        return self
-
 
 def load_catalog(path: Path = BUILTIN_CATALOG) -> Catalog:
-    """Read and check *path*. Raises CatalogError, naming the file and what to change."""
+    """Read and check *path*. Raises CatalogError with a line for every mistake, each with its remedy."""
     try:
-        raw = _CatalogFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        document = read_yaml(path)
+        raw = _CatalogFile.model_validate(document.value)
     except FileNotFoundError as error:
         raise CatalogError(f"{path}: no such file; set POINTSMAN_CATALOG to a catalogue, or unset it") from error
     except OSError as error:
         raise CatalogError(f"{path}: cannot be read: {error.strerror}") from error
+    except YamlError as error:
+        raise CatalogError(str(error)) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CatalogError(": ".join(filter(None, (str(path), where, first["msg"])))) from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: not UTF-8, or 2024-13-45, which YAML takes for a date
-        raise CatalogError(f"{path}: not valid YAML: {error}") from error
-    return Catalog({m.name: m for m in sorted(raw.models, key=lambda m: m.tier)}, raw.aliases)
+        raise CatalogError(document.tell_all(problems_in(_CatalogFile, error))) from error
+    names = [m.name for m in raw.models]
+    if problems := row_problems(raw.models) + chat_problems(raw.models) + alias_problems(raw.aliases, names):
+        raise CatalogError(document.tell_all(problems))
+    return catalog_of(raw.models, raw.aliases)
+
+
+def catalog_of(models: Iterable[Model], aliases: Mapping[str, str]) -> Catalog:
+    return Catalog({m.name: m for m in sorted(models, key=lambda m: m.tier)}, aliases)
+
+
+def row_problems(models: Sequence[Model]) -> list[Problem]:
+    """What is wrong with rows that stand beside each other."""
+    names = [m.name for m in models]
+    problems = []
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            problems.append(Problem(("models", place, "name"), None, f"two have the name {name}; rename one"))
+        if name == AUTO:
+            remedy = f"none may have the name {AUTO}, which asks the router to choose; rename it"
+            problems.append(Problem(("models", place, "name"), None, remedy))
+    return problems
+
+
+def chat_problems(models: Iterable[Model]) -> list[Problem]:
+    if any(Ability.CHAT in m.abilities for m in models):
+        return []
+    return [Problem(("models",), None, "none has the ability chat, so nothing could answer; add a row that has")]
+
+
+def alias_problems(aliases: Mapping[str, str], names: Sequence[str]) -> list[Problem]:
+    """The aliases that mean none of *names*."""
+    return [
+        Problem(("aliases", alias), None, f"no model {target}; it may be {AUTO} or one of {', '.join(names)}")
+        for alias, target in aliases.items()
+        if target not in (AUTO, *names)
+    ]

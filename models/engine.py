@@ -10,7 +10,7 @@ EngineError
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -42,7 +42,7 @@ class Call:
     `include_usage`: the client wants to see the counts at the end of a stream (the engine is always asked for them).
     `priority`: smaller goes first in a queue. `deadline`: on the event loop's clock, in seconds; no work is begun after
     it. `affinity`: calls with the same one like the same replica, whose prefix cache is warm; None where nothing is
-    known to be shared.
+    known to be shared. `headers`: further ones for the engine's server. `request_id`: whose call this is.
     """
 
     body: Mapping[str, Any]
@@ -52,14 +52,16 @@ class Call:
     priority: int = 0
     deadline: float | None = None
     affinity: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    request_id: str = ""
 
 
 class Reply(ABC):
     """An answer that has begun: `first` is here, `more` follows.
 
-    A streamed answer comes in blocks of one or more whole events, `data: {...}\\n\\n` each, JSON on one line; no comments,
-    no `[DONE]`, no counts but (with `include_usage`) in one event of their own at the end. An answer that is not
-    streamed is one block, a JSON document. Either names the model as the catalogue does. Close every reply.
+    A streamed answer comes in blocks of one or more whole events, `data: {...}\\n\\n` each, JSON on one line; no
+    comments, no `[DONE]`, no counts but (with `include_usage`) in one event of their own at the end. An answer that is
+    not streamed is one block, a JSON document. Either names the model as the catalogue does. Close every reply.
     """
 
     def __init__(self, first: bytes) -> None:

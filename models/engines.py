@@ -5,8 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-
 from models.catalog import Model
 from models.engine import Engine
 from models.llamacpp import LlamaCppEngine
@@ -19,7 +17,6 @@ from models.upstream import OpenAIUpstream
 class Surroundings:
     """What engines share in one process."""
 
-    session: aiohttp.ClientSession
     store: ModelStore
     log_dir: Path
 
@@ -27,13 +24,27 @@ class Surroundings:
 def _llamacpp(model: Model, around: Surroundings) -> Engine:
     assert model.file is not None
     log_path = around.log_dir / f"{model.name.replace('/', '_')}.log"
-    return LlamaCppEngine(model, around.store.path(model.file), around.session, log_path=log_path)
+    return LlamaCppEngine(model, around.store.path(model.file), log_path=log_path)
 
 
 def _openai(model: Model, around: Surroundings) -> Engine:
     assert model.base_url is not None
     api_key = os.environ.get(model.api_key_env) if model.api_key_env else None
-    return OpenAIUpstream(around.session, base_url=model.base_url, model=model.remote_name, api_key=api_key)
+    return OpenAIUpstream(
+        base_url=model.base_url,
+        name=model.name,
+        model=model.remote_name,
+        api_key=api_key,
+        running_counts=RUNNING_COUNTS[model.counts],
+    )
+
+
+# What asks a server to count as it goes, by what the catalogue row says of it.
+RUNNING_COUNTS: Mapping[str, Mapping[str, object]] = {
+    "last": {},
+    "vllm": {"stream_options": {"continuous_usage_stats": True}},
+    "llamacpp": {"timings_per_token": True},
+}
 
 
 def _scripted(model: Model, around: Surroundings) -> Engine:

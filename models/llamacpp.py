@@ -9,14 +9,12 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import AsyncGenerator
 from pathlib import Path
 
-import aiohttp
 import structlog
 
 from models.catalog import Model
-from models.engine import Call, Chunk, EngineState, EngineUnavailable, Health
+from models.engine import Call, EngineState, EngineUnavailable, Health, Reply
 from models.upstream import OpenAIUpstream
 
 log = structlog.get_logger(__name__)
@@ -36,10 +34,9 @@ LOAD_FAILED_STATUS = 3  # models.llamacpp_process: the file or the memory is at 
 class LlamaCppEngine:
     """An Engine. One process per model: its crash is an error for the requests in it and nothing else."""
 
-    def __init__(self, model: Model, path: Path, session: aiohttp.ClientSession, *, log_path: Path) -> None:
+    def __init__(self, model: Model, path: Path, *, log_path: Path) -> None:
         self._model = model
         self._path = path
-        self._session = session
         self._log_path = log_path
         self._process: asyncio.subprocess.Process | None = None
         self._upstream: OpenAIUpstream | None = None
@@ -67,13 +64,11 @@ class LlamaCppEngine:
         await self._end_process()
         self._health = Health(EngineState.STOPPED)
 
-    async def answer(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    async def begin(self, call: Call) -> Reply:
         upstream = self._upstream
         if upstream is None:
             raise EngineUnavailable(f"{self._model.name} cannot be called now: it is {self._health.state}")
-        async with contextlib.aclosing(upstream.answer(call)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        return await upstream.begin(call)
 
     async def _keep_running(self) -> None:
         backoff_seconds = FIRST_BACKOFF_SECONDS
@@ -107,17 +102,17 @@ class LlamaCppEngine:
             return None
         address, api_key = called
         self._upstream = OpenAIUpstream(
-            self._session,
             base_url=f"{address}/v1",
-            model=self._model.name,
+            name=self._model.name,
             api_key=api_key,
-            extra_body={"timings_per_token": True},
+            running_counts={"timings_per_token": True},
         )
         self._health = Health(EngineState.READY, restarts=restarts)
         log.info("engine ready", model=self._model.name, process_id=self.process_id)
         assert self._process is not None
         await self._process.wait()
-        self._process = self._upstream = None
+        await self._hang_up()
+        self._process = None
         return None
 
     async def _launch(self) -> tuple[str, str] | None:
@@ -176,7 +171,8 @@ class LlamaCppEngine:
         }
 
     async def _end_process(self) -> None:
-        process, self._process, self._upstream = self._process, None, None
+        process, self._process = self._process, None
+        await self._hang_up()
         if process is None or process.returncode is not None:
             return
         assert process.stdin is not None
@@ -186,6 +182,11 @@ class LlamaCppEngine:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+    async def _hang_up(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            await upstream.stop()
 
 
 class _LoadFailed(Exception):

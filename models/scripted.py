@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.engine import Call, Chunk, EngineError, EngineState, Health, Usage
+from models.documents import Document, DocumentsReply
+from models.engine import Call, EngineError, EngineState, Health, Operation, Reply, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +46,15 @@ class ScriptedEngine:
     def health(self) -> Health:
         return Health(self.state)
 
-    async def answer(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    async def begin(self, call: Call) -> Reply:
         self.calls.append(call)
+        return await DocumentsReply.begin(self._played(call), call)
+
+    async def _played(self, call: Call) -> AsyncGenerator[Document, None]:
         finished = False
         try:
-            async for chunk in self._stream(call) if call.stream else self._whole(call):
-                yield chunk
+            async for document in self._stream(call) if call.stream else self._whole(call):
+                yield document
             finished = True
         except EngineError:
             finished = True
@@ -58,23 +62,43 @@ class ScriptedEngine:
         finally:
             self.abandoned += not finished
 
-    async def _whole(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    async def _whole(self, call: Call) -> AsyncGenerator[Document, None]:
         texts = [text async for text in self._texts(call)]
         usage = Usage(_prompt_tokens(call), len(texts))
-        message = {"role": "assistant", "content": "".join(texts)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
-        yield Chunk(self._document("chat.completion", [choice], usage), usage, engine_seconds=0.001 * len(texts))
+        yield Document(self._answer(call, "".join(texts), usage), usage, engine_seconds=0.001 * len(texts))
 
-    async def _stream(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    def _answer(self, call: Call, text: str, usage: Usage) -> dict[str, Any]:
+        match call.operation:
+            case Operation.CHAT:
+                message = {"role": "assistant", "content": text}
+                choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+                return self._document("chat.completion", [choice], usage)
+            case Operation.COMPLETION:
+                choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}
+                return self._document("text_completion", [choice], usage)
+            case Operation.EMBEDDING:
+                data = [{"object": "embedding", "index": 0, "embedding": [float(len(text))]}]
+                counts = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+                return {"object": "list", "data": data, "model": self.model, "usage": counts}
+
+    async def _stream(self, call: Call) -> AsyncGenerator[Document, None]:
+        chat = call.operation is Operation.CHAT
+        kind = "chat.completion.chunk" if chat else "text_completion"
         spoken = 0
         async for text in self._texts(call):
             spoken += 1
-            delta = {"role": "assistant", "content": text} if spoken == 1 else {"content": text}
             usage = Usage(_prompt_tokens(call), spoken)
-            yield Chunk(self._document("chat.completion.chunk", [_choice(delta, None)]), usage, 0.001 * spoken)
+            if chat:
+                delta = {"role": "assistant", "content": text} if spoken == 1 else {"content": text}
+                choice = {"index": 0, "delta": delta, "finish_reason": None}
+            else:
+                choice = {"index": 0, "text": text, "finish_reason": None, "logprobs": None}
+            yield Document(self._document(kind, [choice]), usage, 0.001 * spoken)
         usage = Usage(_prompt_tokens(call), spoken)
-        yield Chunk(self._document("chat.completion.chunk", [_choice({}, "stop")]), usage, 0.001 * spoken)
-        yield Chunk(self._document("chat.completion.chunk", [], usage), usage, 0.001 * spoken)
+        nothing: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
+        last = {"index": 0, **nothing, "finish_reason": "stop"}
+        yield Document(self._document(kind, [last]), usage, 0.001 * spoken)
+        yield Document(self._document(kind, [], usage), usage, 0.001 * spoken)
 
     async def _texts(self, call: Call) -> AsyncGenerator[str, None]:
         for step in self.script(call):
@@ -106,9 +130,6 @@ class ScriptedEngine:
         return document
 
 
-def _choice(delta: dict[str, Any], finish_reason: str | None) -> dict[str, Any]:
-    return {"index": 0, "delta": delta, "finish_reason": finish_reason}
-
-
 def _prompt_tokens(call: Call) -> int:
-    return sum(len(str(m.get("content") or "").split()) for m in call.body["messages"])
+    messages = call.body.get("messages") or [{"content": call.body.get("prompt") or call.body.get("input")}]
+    return sum(len(str(m.get("content") or "").split()) for m in messages)

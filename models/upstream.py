@@ -1,21 +1,19 @@
-"""Calls any server that speaks OpenAI's chat completions over HTTP. Knows the wire, not who started the server."""
+"""Calls any server that speaks OpenAI's protocol over HTTP. Knows the wire, not who started the server.
 
-import asyncio
+An answer's bytes are passed on as they come; JSON is read only where something in it is needed.
+"""
+
 import math
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from types import SimpleNamespace
+from collections.abc import Mapping
+from time import monotonic
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
 from models.engine import (
     Call,
-    Chunk,
     ContextTooLong,
     EngineBusy,
     EngineCut,
@@ -24,148 +22,151 @@ from models.engine import (
     EngineState,
     EngineUnavailable,
     Health,
+    Operation,
+    Reply,
     Usage,
 )
+from models.http import BodyTooLong, HttpError, Origin, Response
 from models.sse import EventSplitter, EventTooLong
 
 CONNECT_TIMEOUT_SECONDS = 5.0  # loopback or one data centre: a slower connect means nobody is there
 FIRST_CHUNK_TIMEOUT_SECONDS = 600.0  # from the call on; 8,192 prompt tokens at 20 tokens/s on a CPU are seven minutes
-IDLE_TIMEOUT_SECONDS = 120.0  # between two chunks; an engine that is alive writes several a second
+IDLE_TIMEOUT_SECONDS = 120.0  # between two blocks; an engine that is alive writes several a second
+LAST_BYTES_TIMEOUT_SECONDS = 0.1  # after [DONE], for the end of the body; then the connection is not used again
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024  # not streamed; 8 choices of 4,096 tokens with 20 logprobs each are near 50 MB
 ERROR_BODY_LIMIT_BYTES = 64 * 1024
+HELD_LIMIT_BYTES = 16 * 1024  # of an event that has not ended; a longer one goes to the splitter, linear in the bytes
 MESSAGE_LIMIT_CHARACTERS = 500
 TOO_LONG_CODES = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 TOO_LONG_PHRASES = ("maximum context length", "maximum model length")  # vLLM gives no code of its own
 
-
-def new_session() -> aiohttp.ClientSession:
-    """The connection pool that all HTTP engines of a process share. Call inside a running event loop."""
-    tracing = aiohttp.TraceConfig()
-    tracing.on_connection_reuseconn.append(_note_reuse)
-    return aiohttp.ClientSession(
-        trace_configs=[tracing],
-        connector=aiohttp.TCPConnector(limit=0),  # each engine limits its own concurrency
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        trust_env=False,
-    )
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """Whether a request went out over a pooled connection, which its server may have closed a moment before."""
-
-    reused_connection: bool = False
-
-
-async def _note_reuse(session: object, context: SimpleNamespace, params: object) -> None:
-    if isinstance(context.trace_request_ctx, _Attempt):
-        context.trace_request_ctx.reused_connection = True
+DONE = b"[DONE]"
+# Inside a JSON string every quote is escaped, so these match keys only, never what a model wrote.
+COUNTS = re.compile(rb',\s*"(?:timings|usage)"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})')
+NO_COUNTS = re.compile(rb',\s*"usage"\s*:\s*null')
+MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+SPECIAL = re.compile(rb'"choices"\s*:\s*\[\s*\]|\[DONE\]|"error"')  # counts alone, the end, a failure
+ANSWER_KEYS = {Operation.CHAT: "choices", Operation.COMPLETION: "choices", Operation.EMBEDDING: "data"}
 
 
 class OpenAIUpstream:
-    """An Engine over HTTP. *extra_body* asks the server for running counts, so that a cut answer can be charged."""
+    """An Engine over HTTP. *name* is the model's in the catalogue, *model* the server's. *extra_body* goes into every
+    call, *running_counts* into streamed ones: what asks the server to count as it goes, so that a cut answer can be
+    charged.
+    """
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
         *,
         base_url: str,
-        model: str,
+        name: str,
+        model: str | None = None,
         api_key: str | None = None,
         extra_body: Mapping[str, Any] | None = None,
+        running_counts: Mapping[str, Any] | None = None,
     ) -> None:
-        self._session = session
-        self._url = base_url.rstrip("/") + "/chat/completions"
-        self._model = model
-        self._headers = {"content-type": "application/json"}
+        headers = {"content-type": "application/json"}
         if api_key:
-            self._headers["authorization"] = f"Bearer {api_key}"
+            headers["authorization"] = f"Bearer {api_key}"
+        self._origin = Origin(base_url, headers=headers, connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS)
+        self.name = name
+        self._model = model or name
         self._extra_body = dict(extra_body or {})
+        self._running_counts = dict(running_counts or {})
         self._insides = _insides(base_url, api_key)
 
     async def start(self) -> None:
         """Nothing to start: somebody else runs the server."""
 
     async def stop(self) -> None:
-        """Nothing to stop: the session belongs to whoever made it."""
+        await self._origin.close()
 
     def health(self) -> Health:
         return Health(EngineState.READY)
 
-    async def answer(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    async def begin(self, call: Call) -> Reply:
         body = self._written(call)
-        deadline = asyncio.get_running_loop().time() + FIRST_CHUNK_TIMEOUT_SECONDS
-        begun = False
+        deadline = monotonic() + FIRST_CHUNK_TIMEOUT_SECONDS
         try:
-            async with self._post(body, deadline) as response:
-                if response.status != 200:
-                    raise await self._error_of(response)
-                async with aclosing((_events if call.stream else _whole)(response, deadline)) as documents:
-                    async for document in documents:
-                        chunk = self._chunk(document)
-                        begun = True
-                        yield chunk
-            if not begun:
-                raise EngineUnavailable("the engine ended its answer before its first token")
-        except EngineError:
-            raise
-        except _Broken as error:
-            raise (EngineCut if begun else EngineUnavailable)(str(error)) from error
-        except (aiohttp.ClientError, OSError, TimeoutError, EventTooLong, orjson.JSONDecodeError) as error:
-            if begun:
-                raise EngineCut("the engine broke off in the middle of its answer") from error
+            response = await self._origin.request(
+                "POST", call.operation, body, headers=call.headers, timeout_seconds=FIRST_CHUNK_TIMEOUT_SECONDS
+            )
+        except HttpError as error:
             raise EngineUnavailable("the engine could not be reached or failed before its first token") from error
+        try:
+            if response.status != 200:
+                raise await self._error_of(response)
+            return await (self._streamed if call.stream else self._whole)(response, call, deadline)
+        except BaseException:
+            response.close()  # closing the connection is how the server learns that nobody listens
+            raise
 
     def _written(self, call: Call) -> bytes:
-        body = {**call.body, **self._extra_body, "model": self._model, "stream": call.stream}
+        body = {**call.body, **self._extra_body, "model": self._model}
+        if call.operation is not Operation.EMBEDDING:
+            body["stream"] = call.stream
         if call.stream:
-            body["stream_options"] = {**(body.get("stream_options") or {}), "include_usage": True}
+            body.update(self._running_counts)
+            options = {**(body.get("stream_options") or {}), "include_usage": True}
+            body["stream_options"] = {**options, **self._running_counts.get("stream_options", {})}
         try:
             return orjson.dumps(body)
         except orjson.JSONEncodeError as error:  # what orjson reads may be nested 1,024 levels deep, what it writes 254
             raise EngineRefused("the request is nested too deeply to be passed on", status=400) from error
 
-    @asynccontextmanager
-    async def _post(self, body: bytes, deadline: float) -> AsyncIterator[aiohttp.ClientResponse]:
-        async with asyncio.timeout_at(deadline):
-            attempt = _Attempt()
-            try:
-                response = await self._send(body, attempt)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if not attempt.reused_connection:
-                    raise
-                response = await self._send(body, attempt)  # the server had closed the pooled connection meanwhile
-        finished = False
+    async def _streamed(self, response: Response, call: Call, deadline: float) -> Reply:
+        events = _Events(self, include_usage=call.include_usage)
+        reply = _StreamedReply(response, events)
         try:
-            yield response
-            finished = True
-        finally:
-            if finished:
-                response.release()
-            else:
-                response.close()  # closing the connection is how the server learns that nobody listens
+            await reply.wait_for_first(deadline)
+        except _Broken as error:
+            raise EngineUnavailable(str(error)) from error
+        except (HttpError, EventTooLong, orjson.JSONDecodeError) as error:
+            raise EngineUnavailable("the engine failed before its first token") from error
+        if not reply.first:
+            raise EngineUnavailable("the engine ended its answer before its first token")
+        return reply
 
-    async def _send(self, body: bytes, attempt: "_Attempt") -> aiohttp.ClientResponse:
-        return await self._session.post(
-            self._url,
-            data=body,
-            headers=self._headers,
-            allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_SECONDS),
-            trace_request_ctx=attempt,
-        )
+    async def _whole(self, response: Response, call: Call, deadline: float) -> Reply:
+        try:
+            left_seconds = deadline - monotonic()
+            raw = await response.read_all(ANSWER_LIMIT_BYTES, max(left_seconds, 0.0))
+            document = self.checked(raw)
+            if not document.get(ANSWER_KEYS[call.operation]):
+                raise _Broken("the engine's answer has no choices")
+        except (_Broken, BodyTooLong) as error:
+            raise EngineUnavailable(f"the engine's answer cannot be used: {error}") from error
+        except (HttpError, orjson.JSONDecodeError) as error:
+            raise EngineUnavailable("the engine failed before its first token") from error
+        timings = document.pop("timings", None)
+        counted = _Counted.of(document.get("usage"), timings, call.operation)
+        return _WholeReply(response, self.named(raw, document, changed=timings is not None), counted)
 
-    def _chunk(self, document: dict[str, Any]) -> Chunk:
+    def named(self, raw: bytes, document: dict[str, Any], *, changed: bool) -> bytes:
+        """The document under the catalogue's name of the model; written anew only where replacing is not sure."""
+        written = document.get("model")
+        if written == self.name and not changed:
+            return raw
+        found = MODEL.findall(raw)
+        if len(found) == 1 and isinstance(written, str) and not changed:
+            return raw.replace(found[0], self.model_field, 1)
+        document["model"] = self.name
+        return orjson.dumps(document)
+
+    @property
+    def model_field(self) -> bytes:
+        return b'"model":' + orjson.dumps(self.name)
+
+    def checked(self, payload: bytes) -> dict[str, Any]:
+        """The JSON object in *payload*. Raises _Broken when it is none, or says that the engine failed."""
+        document = orjson.loads(payload)
+        if not isinstance(document, dict):
+            raise _Broken("the engine answered with something that is not a JSON object")
         if document.get("error") is not None:  # with status 200: the server found out too late to say it otherwise
             raise _Broken(self._message(document, "the engine reported an error instead of an answer"))
-        timings = document.pop("timings", None)
-        usage = _usage(document.get("usage"))
-        if not isinstance(timings, dict):
-            return Chunk(document, usage)
-        return Chunk(document, usage or _counted(timings), _engine_seconds(timings))
+        return document
 
-    async def _error_of(self, response: aiohttp.ClientResponse) -> EngineError:
+    async def _error_of(self, response: Response) -> EngineError:
         """Turn a non-200 answer into the error that says what may be done about it."""
         if response.status in (429, 503):
             return EngineBusy("the engine is busy", retry_after_seconds=_retry_after(response))
@@ -173,14 +174,18 @@ class OpenAIUpstream:
             return EngineUnavailable("the engine refused the gateway's credentials")
         if not 400 <= response.status < 500:  # a redirect is not followed: it would carry the key to another server
             return EngineUnavailable("the engine failed")
-        async with asyncio.timeout(IDLE_TIMEOUT_SECONDS):
-            raw = await _read(response, ERROR_BODY_LIMIT_BYTES)
+        try:
+            raw = await _cut_body(response)
+        except HttpError:
+            return EngineUnavailable("the engine broke off while it said what is wrong")
         return self._refusal(response.status, raw)
 
     def _refusal(self, status: int, raw: bytes) -> EngineRefused:
         try:
-            document = _object(raw)
-        except (orjson.JSONDecodeError, _Broken):
+            document = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            document = None
+        if not isinstance(document, dict):
             document = {}
         error = document.get("error")
         details = error if isinstance(error, dict) else document  # older vLLM: no wrapper
@@ -210,60 +215,246 @@ class _Broken(Exception):
     """What the server sent is no answer. The text may be shown to a client."""
 
 
+class _Counted:
+    """Tokens and seconds as a server wrote them, in OpenAI's `usage` or llama.cpp's `timings`."""
+
+    __slots__ = ("engine_seconds", "usage")
+
+    def __init__(self, usage: Usage | None = None, engine_seconds: float | None = None) -> None:
+        self.usage = usage
+        self.engine_seconds = engine_seconds
+
+    @classmethod
+    def of(cls, usage: Any, timings: Any, operation: Operation = Operation.CHAT) -> "_Counted":
+        if not isinstance(timings, dict):
+            timings = {}
+        return cls(_usage(usage, operation) or _counted(timings), _engine_seconds(timings))
+
+    def updated(self, newer: "_Counted") -> "_Counted":
+        seconds = newer.engine_seconds if newer.engine_seconds is not None else self.engine_seconds
+        return _Counted(newer.usage or self.usage, seconds)
+
+
+class _WholeReply(Reply):
+    def __init__(self, response: Response, body: bytes, counted: _Counted) -> None:
+        super().__init__(body)
+        self._response = response
+        self._counted = counted
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._counted.usage
+
+    @property
+    def engine_seconds(self) -> float | None:
+        return self._counted.engine_seconds
+
+    async def more(self) -> bytes:
+        return b""
+
+    async def _stop(self) -> None:
+        self._response.close()
+
+
+class _StreamedReply(Reply):
+    def __init__(self, response: Response, events: "_Events") -> None:
+        super().__init__(b"")
+        self._response = response
+        self._events = events
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._events.counted().usage
+
+    @property
+    def engine_seconds(self) -> float | None:
+        return self._events.counted().engine_seconds
+
+    async def wait_for_first(self, deadline: float) -> None:
+        self.first = await self._next(deadline)
+
+    async def more(self) -> bytes:
+        try:
+            return await self._next(monotonic() + IDLE_TIMEOUT_SECONDS)
+        except _Broken as error:
+            raise EngineCut(str(error)) from error
+        except (HttpError, EventTooLong, orjson.JSONDecodeError) as error:
+            raise EngineCut("the engine broke off in the middle of its answer") from error
+
+    async def _next(self, deadline: float) -> bytes:
+        """The next block. Comments do not move the deadline: they keep a connection, not an answer."""
+        events = self._events
+        while not events.done:
+            if events.failure is not None:
+                raise events.failure
+            piece = await self._response.read(max(deadline - monotonic(), 0.0))
+            if not piece:
+                raise _Broken("the engine closed the stream before its end")
+            block = events.feed(piece)
+            if block:
+                return block
+        return events.take_rest()
+
+    async def _stop(self) -> None:
+        try:
+            if self._events.done and await self._response.read(LAST_BYTES_TIMEOUT_SECONDS):
+                pass  # garbage after the end: the connection is given up below
+        except HttpError:
+            pass
+        finally:
+            self._response.close()
+
+
+class _Events:
+    """Pieces of an event stream in, blocks for the client out (see `Reply`).
+
+    A piece in the normal form that servers write, `data: {...}\\n\\n`, is checked by counting and passed on whole; one
+    that may hold anything else (comments, CRLF, counts alone, errors, the end) is taken apart event by event.
+    """
+
+    def __init__(self, upstream: OpenAIUpstream, *, include_usage: bool) -> None:
+        self.done = False
+        self.failure: _Broken | orjson.JSONDecodeError | None = None  # what comes after the blocks so far is broken
+        self._upstream = upstream
+        self._include_usage = include_usage
+        self._splitter: EventSplitter | None = None  # from the first piece on that is not in normal form
+        self._rest = b""
+        self._model: tuple[bytes, bytes] | None = None  # what the server writes, what the client is to read
+        self._every_event = False  # events without a model's name get one, each
+        self._running = b""  # the newest counts, not read yet
+        self._counted = _Counted()
+        self._last_event = b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What *piece* completes; empty when nothing. Raises EventTooLong."""
+        if self._splitter is not None:
+            return self._apart(self._splitter.feed(piece))
+        data = self._rest + piece if self._rest else piece
+        end = data.rfind(b"\n\n") + 2
+        if b"\r" in data or len(data) - end > HELD_LIMIT_BYTES:
+            self._splitter, self._rest = EventSplitter(), b""
+            return self._apart(self._splitter.feed(data))
+        if end == 1:
+            self._rest = data
+            return b""
+        self._rest = data[end:]
+        return self._passed_on(data[:end])
+
+    def take_rest(self) -> bytes:
+        """The counts, in an event of their own, if the client asked for them; once."""
+        last, self._last_event = self._last_event, b""
+        return last
+
+    def counted(self) -> _Counted:
+        if self._running:
+            document = orjson.loads(self._running)
+            self._counted = self._counted.updated(_Counted.of(document, document))
+            self._running = b""
+        return self._counted
+
+    def _cleaned(self, block: bytes) -> bytes:
+        """A block in normal form: counts taken out, the model named as the catalogue does."""
+        if b'"timings"' in block or b'"usage"' in block:
+            found = COUNTS.findall(block)
+            if found:
+                self._running = found[-1]
+                block = COUNTS.sub(b"", block)
+            if not self._include_usage:
+                block = NO_COUNTS.sub(b"", block)
+        assert self._model is not None
+        written, wanted = self._model
+        return block if written == wanted else block.replace(written, wanted)
+
+    def _passed_on(self, block: bytes) -> bytes:
+        """Whole events: the first of a stream is taken apart, to learn how this server writes, and what is special."""
+        passed = b""
+        if self._model is None:
+            cut = block.find(b"\n\n") + 2
+            passed, block = self._apart(EventSplitter().feed(block[:cut])), block[cut:]
+        if not block or self.done or self.failure is not None:
+            return passed
+        if self._every_event or self._model is None:
+            return passed + self._apart(EventSplitter().feed(block))
+        special = SPECIAL.search(block)
+        cut = block.rfind(b"\n\n", 0, special.start()) + 2 if special else len(block)
+        if cut > 1 and _is_normal(block[:cut]):
+            passed, block = passed + self._cleaned(block[:cut]), block[cut:]
+        return passed + self._apart(EventSplitter().feed(block))
+
+    def _apart(self, payloads: list[bytes]) -> bytes:
+        """The events of *payloads*. What comes before something broken is passed on; the next call raises."""
+        events: list[bytes] = []
+        for payload in payloads:
+            if payload == DONE:
+                self.done = True
+                break
+            try:
+                events.append(self._event(self._upstream.checked(payload), payload))
+            except (_Broken, orjson.JSONDecodeError) as error:
+                self.failure = error
+                break
+        return b"".join(events)
+
+    def _event(self, document: dict[str, Any], payload: bytes) -> bytes:
+        usage, timings = document.get("usage"), document.pop("timings", None)
+        self._counted = self.counted().updated(_Counted.of(usage, timings))
+        if self._model is None:
+            self._learn_model(payload)
+        document["model"] = self._upstream.name
+        if not document.get("choices") and isinstance(usage, dict):
+            self._last_event = _encoded(document) if self._include_usage else b""
+            return b""
+        if isinstance(usage, dict) or not self._include_usage:
+            document.pop("usage", None)
+        if self._include_usage and isinstance(usage, dict):  # counts beside content: the protocol wants them apart
+            self._last_event = _encoded({**document, "choices": [], "usage": usage})
+        return _encoded(document)
+
+    def _learn_model(self, payload: bytes) -> None:
+        found = MODEL.findall(payload)
+        self._every_event = len(found) != 1
+        self._model = (found[0] if found else b"", self._upstream.model_field)
+
+
+def _is_normal(block: bytes) -> bool:
+    """Whole events, each one line that begins and ends as a JSON object does."""
+    return (
+        block.startswith(b"data: {")
+        and block.endswith(b"}\n\n")
+        and block.count(b"\n") == 2 + 2 * block.count(b"}\n\ndata: {")
+    )
+
+
+async def _cut_body(response: Response) -> bytes:
+    """The body, cut at ERROR_BODY_LIMIT_BYTES. Raises HttpError."""
+    body = bytearray()
+    while len(body) < ERROR_BODY_LIMIT_BYTES and (piece := await response.read(IDLE_TIMEOUT_SECONDS)):
+        body += piece
+    return bytes(body[:ERROR_BODY_LIMIT_BYTES])
+
+
+def _encoded(document: dict[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(document) + b"\n\n"
+
+
 def _insides(base_url: str, api_key: str | None) -> re.Pattern[str]:
     url = urlsplit(base_url)
     insides = {base_url.rstrip("/"), url.netloc, url.hostname or "", api_key or ""} - {""}
     return re.compile("|".join(re.escape(inside) for inside in sorted(insides, key=len, reverse=True)), re.IGNORECASE)
 
 
-async def _events(response: aiohttp.ClientResponse, deadline: float) -> AsyncGenerator[dict[str, Any], None]:
-    splitter = EventSplitter()
-    pieces = response.content.iter_any()
-    clock = asyncio.get_running_loop().time
-    while True:
-        async with asyncio.timeout_at(deadline):  # comments do not move it: they keep a connection, not an answer
-            piece = await anext(pieces, None)
-        if piece is None:
-            raise _Broken("the engine closed the stream before its end")
-        for payload in splitter.feed(piece):
-            if payload == b"[DONE]":
-                return
-            yield _object(payload)
-            deadline = clock() + IDLE_TIMEOUT_SECONDS
-
-
-async def _whole(response: aiohttp.ClientResponse, deadline: float) -> AsyncGenerator[dict[str, Any], None]:
-    async with asyncio.timeout_at(deadline):
-        raw = await _read(response, ANSWER_LIMIT_BYTES + 1)
-    if len(raw) > ANSWER_LIMIT_BYTES:
-        raise _Broken(f"the engine's answer is longer than {ANSWER_LIMIT_BYTES} bytes")
-    document = _object(raw)
-    if not (document.get("choices") or document.get("error")):
-        raise _Broken("the engine's answer has no choices")
-    yield document
-
-
-async def _read(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:
-    """The body, cut at *limit_bytes*. One `content.read(n)` may return less: what has arrived so far."""
-    body = bytearray()
-    while len(body) < limit_bytes and (piece := await response.content.read(limit_bytes - len(body))):
-        body += piece
-    return bytes(body)
-
-
-def _object(payload: bytes) -> dict[str, Any]:
-    document = orjson.loads(payload)
-    if not isinstance(document, dict):
-        raise _Broken("the engine answered with something that is not a JSON object")
-    return document
-
-
-def _usage(usage: Any) -> Usage | None:
+def _usage(usage: Any, operation: Operation = Operation.CHAT) -> Usage | None:
     if not isinstance(usage, dict):
         return None
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
-    return _checked(usage.get("prompt_tokens"), usage.get("completion_tokens"), cached)
+    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
+    completion = 0 if operation is Operation.EMBEDDING else usage.get("completion_tokens")
+    return _checked(usage.get("prompt_tokens"), completion, cached, reasoning)
+
+
+def _detail(usage: Mapping[str, Any], group: str, name: str) -> Any:
+    details = usage.get(group)
+    return details.get(name) if isinstance(details, dict) else None
 
 
 def _counted(timings: Mapping[str, Any]) -> Usage | None:
@@ -273,11 +464,16 @@ def _counted(timings: Mapping[str, Any]) -> Usage | None:
     return _checked(prompt, timings.get("predicted_n"), cached)
 
 
-def _checked(prompt: Any, completion: Any, cached: Any) -> Usage | None:
-    """None unless both counts are counts: unknown is not zero. Cached tokens are never more than the prompt's."""
+def _checked(prompt: Any, completion: Any, cached: Any, reasoning: Any = None) -> Usage | None:
+    """None unless both counts are counts: unknown is not zero. A part is never more than its whole."""
     if not (_is_count(prompt) and _is_count(completion)):
         return None
-    return Usage(prompt, completion, min(cached, prompt) if _is_count(cached) else 0)
+    return Usage(
+        prompt,
+        completion,
+        min(cached, prompt) if _is_count(cached) else 0,
+        min(reasoning, completion) if _is_count(reasoning) else 0,
+    )
 
 
 def _engine_seconds(timings: Mapping[str, Any]) -> float | None:
@@ -295,7 +491,7 @@ def _is_duration(value: Any) -> TypeGuard[float]:
     return type(value) in (int, float) and value >= 0
 
 
-def _retry_after(response: aiohttp.ClientResponse) -> float | None:
+def _retry_after(response: Response) -> float | None:
     """None for a date or nonsense: whoever waits then chooses."""
     try:
         seconds = float(response.headers["retry-after"])

@@ -1,9 +1,10 @@
 """Messages, and what of a request is fixed and what varies. Knows nothing of models, routes or HTTP."""
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import orjson
 
 # A plain dict, so that keys we do not know reach the engine unchanged (pydantic drops a TypedDict's unknown keys).
 Message = dict[str, Any]
@@ -49,7 +50,7 @@ def template_key(body: Mapping[str, Any]) -> str | None:
     if not any(fixed.values()):
         return None
     try:
-        canonical = json.dumps(fixed, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    except RecursionError:  # orjson reads 1,024 levels, more than Python's stack has left
+        canonical = orjson.dumps(fixed, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError:  # it reads 1,024 levels and writes 254
         return None
-    return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()[:TEMPLATE_KEY_HEX_DIGITS]
+    return hashlib.sha256(canonical).hexdigest()[:TEMPLATE_KEY_HEX_DIGITS]

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterable
-from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from models.engine import Call, Engine
 from prompts.grade import grader
@@ -82,10 +83,11 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
         "logprobs": True,
         "top_logprobs": 2,
     }
-    async with aclosing(engine.answer(Call(body, stream=False))) as chunks:
-        chunk = await anext(chunks)
-    assert chunk.usage is not None
-    choice = chunk.data["choices"][0]
+    reply = await engine.begin(Call(body))
+    usage = reply.usage
+    await reply.close()
+    assert usage is not None
+    choice = orjson.loads(reply.first)["choices"][0]
     text = choice["message"]["content"] or ""
     tokens = (choice.get("logprobs") or {}).get("content") or []
     return Answered(
@@ -96,8 +98,8 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
         build=build,
         correct=grader(prompt.grade)(text, prompt.expected),
         finish_reason=choice["finish_reason"],
-        prompt_tokens=chunk.usage.prompt_tokens,
-        completion_tokens=chunk.usage.completion_tokens,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
         text=text,
         **_signals(tokens),
     )

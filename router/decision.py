@@ -1,6 +1,7 @@
 """What the router is asked, what it knows, and what it answers. Types only."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -14,10 +15,16 @@ from router.trust import Threshold
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request as the router sees it: its template, None when nothing in it is fixed, and its features."""
+    """A request as the router sees it: its template, None when nothing in it is fixed, and its features, which may be a
+    function of nothing, called only when they are looked at.
+    """
 
     template: str | None
-    features: tuple[float, ...]
+    looks: tuple[float, ...] | Callable[[], tuple[float, ...]]
+
+    @property
+    def features(self) -> tuple[float, ...]:
+        return self.looks() if callable(self.looks) else self.looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,18 @@ class Knowledge:
     @property
     def safe(self) -> Model:
         return self.models[-1]
+
+    def among(self, names: Container[str]) -> "Knowledge":
+        """The same with fewer models. Without the safe tier nothing is proved: outcomes were compared with its."""
+        kept = tuple(model for model in self.models if model.name in names)
+        if len(kept) == len(self.models):
+            return self
+        fewer = copy(self)
+        object.__setattr__(fewer, "models", kept)
+        if kept and kept[-1] is not self.safe:
+            object.__setattr__(fewer, "_shown", {})
+            object.__setattr__(fewer, "thresholds", {})
+        return fewer
 
     def about(self, template: str | None, build: str) -> Shown | None:
         """What the outcomes of a build under the safe tier show against the bar; None where there are none."""

@@ -20,11 +20,12 @@ from statistics import median
 import aiohttp
 import orjson
 
-from gateway.app import load_knowledge_for, make_engines, model_store, served_catalog
+from gateway.app import load_knowledge_for, make_engines, model_store
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, table
 from gateway.runtime import decide
 from gateway.schema import parse_chat
+from gateway.served import served_catalog
 from gateway.settings import load_settings
 from models.catalog import Catalog
 from models.engine import Call, Chunk, Engine, EngineState

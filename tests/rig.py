@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, select
 
 from gateway.app import KnowledgeMaker, create_app, load_knowledge_for
 from gateway.ledger.tables import charges
+from gateway.protocol import Protocol
 from gateway.runtime import Runtime
 from gateway.settings import Settings
 from models.engine import Call, Engine
@@ -99,15 +100,22 @@ async def running_rig(
     chosen = {"models": "all", "catalog": catalog_path, "data_dir": folder / "data", "cache_dir": folder / "cache"}
     engines = {"small": ScriptedEngine("small", small), "large": ScriptedEngine("large", large)}
 
-    def scripted(*_: object) -> Mapping[str, Engine]:
-        return engines
+    def scripted(*_: object) -> Mapping[str, Sequence[Engine]]:
+        return {name: [engine] for name, engine in engines.items()}
 
     app = create_app(
         Settings(**{**chosen, **settings}),
         engine_maker=scripted,
         knowledge_maker=knowledge_maker,
     )
-    config = uvicorn.Config(app, http="httptools", log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=1,
+    )
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server._serve([listener]))  # without uvicorn's signal handlers
@@ -115,7 +123,7 @@ async def running_rig(
             while not server.started:
                 assert not serving.done(), "the gateway did not start"
                 await asyncio.sleep(0.005)
-        runtime: Runtime = app.state.runtime
+        runtime: Runtime = app.app.state.runtime
         key, _ = await anyio.to_thread.run_sync(runtime.keys.create, "test")
         base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         authorization = {"authorization": f"Bearer {key}"}

@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from gateway.errors import ModelNotFound
-from gateway.guard import held_of
+from gateway.held import held_of
 from models.catalog import AUTO, Catalog
 
 routes = APIRouter(tags=["models"])

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
-from gateway.guard import held_of
+from gateway.dispatch import BreakerState
+from gateway.held import held_of
 from models.engine import EngineState
 
 routes = APIRouter(tags=["operations"])
@@ -40,5 +41,17 @@ async def metrics(request: Request) -> Response:
         own.engine_up.labels(name).set(health.state is EngineState.READY)
         own.engine_restarts.labels(name).set(health.restarts)
         own.engine_queue.labels(name).set(engine.waiting)
-    own.ledger_waiting.set(runtime.ledger.waiting)
+        own.engine_in_flight.labels(name).set(engine.in_flight)
+        own.engine_retries.labels(name).set(engine.retries_total)
+        own.engine_hedges.labels(name).set(engine.hedges_total)
+        opened = sum(replica.breaker.state is not BreakerState.CLOSED for replica in engine.replicas)
+        own.engine_breakers_open.labels(name).set(opened)
+        for reason, count in engine.shed.items():
+            own.engine_shed.labels(name, reason).set(count)
+    ledger = runtime.ledger
+    own.ledger_waiting.set(ledger.waiting)
+    own.journal_errors.set(ledger.journal_errors)
+    own.recovered.set(ledger.recovered_charges)
+    own.lost.set(ledger.lost_requests)
+    own.unkept_refusals.set(ledger.unkept_refusals)
     return Response(generate_latest(runtime.registry), media_type=CONTENT_TYPE_LATEST)

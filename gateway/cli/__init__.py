@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from gateway.cli import budgets, keys, ladder, models
+from gateway.cli import budgets, config, import_, keys, ladder, models
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
 from gateway.cli.ladder import LadderFailed
@@ -23,11 +23,13 @@ from models.store import StoreError
 app = typer.Typer(
     name="pointsman",
     help="An OpenAI-compatible inference gateway: each prompt goes to the cheapest model that has proved it can answer."
-    "\n\nStart with: pointsman serve. Settings are environment variables, POINTSMAN_*; the README lists them.",
+    "\n\nStart with: pointsman serve. "
+    "Settings stand in pointsman.yaml or in variables, POINTSMAN_*; the README lists them.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+app.callback()(config.chosen)
 app.command()(serve)
 app.command()(route)
 app.add_typer(models.app, name="models")
@@ -35,6 +37,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(budgets.app, name="budgets")
 app.command()(check)
 app.command()(doctor)
+app.add_typer(config.app, name="config")
+app.add_typer(import_.app, name="import")
 app.add_typer(ladder.app, name="ladder")
 
 # What an operator can mend: shown as one message without a trace.

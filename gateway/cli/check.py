@@ -1,29 +1,34 @@
 """pointsman check: would `pointsman serve` work here? Reads everything it would read and starts nothing."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from os import environ
 
 from rich.markup import escape
 
-from gateway.app import load_knowledge_for, model_store, served_catalog
+from gateway.app import load_knowledge_for, model_store
+from gateway.cli.config import ConfigOption
 from gateway.cli.screen import console
 from gateway.ledger.database import DatabaseError, open_database
+from gateway.served import served_catalog
 from gateway.settings import Settings, SettingsError, load_settings
 from models.catalog import CatalogError
 
 Checked = Callable[[Settings], str]
 
 
-def check() -> None:
-    """Check settings, catalogue, weights, evidence and database before a start; exit status 1 if anything is wrong."""
+def check(file: ConfigOption = None) -> None:
+    """Check settings, catalogue, keys, weights, evidence and database before a start; exit status 1 if any is wrong."""
     try:
         settings = load_settings()
     except SettingsError as error:
         _show(False, "settings", str(error))
         sys.exit(1)
-    _show(True, "settings", "every POINTSMAN_* value is valid")
+    source = settings.config or "no settings file,"
+    _show(True, "settings", f"{source} and every POINTSMAN_* variable is valid")
     steps: dict[str, Checked] = {
         "catalogue": _catalogue,
+        "keys": _keys,
         "weights": _weights,
         "evidence": _evidence,
         "database": _database,
@@ -43,6 +48,29 @@ def _passes(name: str, step: Checked, settings: Settings) -> bool:
 
 def _catalogue(settings: Settings) -> str:
     return f"serves {', '.join(m.name for m in served_catalog(settings))}"
+
+
+def _keys(settings: Settings) -> str:
+    """Of the servers that models are called on, not of the gateway's callers."""
+    wanted: dict[str, list[str]] = {}
+    for model in served_catalog(settings):
+        for name in _key_variables(model.model_dump()):
+            wanted.setdefault(name, []).append(model.name)
+    missing = [name for name in wanted if not environ.get(name)]
+    if missing:
+        raise ValueError("\n".join(f"{name} is not set; export it for {', '.join(wanted[name])}" for name in missing))
+    return f"{', '.join(wanted)} set" if wanted else "no served model needs one"
+
+
+def _key_variables(values: object) -> Iterator[str]:
+    """Every `api_key_env` of a row, wherever it stands in it."""
+    if isinstance(values, dict):
+        if name := values.get("api_key_env"):
+            yield name
+        values = tuple(values.values())
+    if isinstance(values, list | tuple):
+        for value in values:
+            yield from _key_variables(value)
 
 
 def _weights(settings: Settings) -> str:
@@ -69,4 +97,6 @@ def _database(settings: Settings) -> str:
 
 def _show(fine: bool, name: str, text: str) -> None:
     mark = "[green]ok  [/]" if fine else "[bold red]fail[/]"
-    console.print(f"{mark} {name:<10} {escape(text)}", highlight=False, soft_wrap=True)
+    for place, line in enumerate(text.splitlines()):
+        lead = f"{mark} {name:<10}" if place == 0 else " " * 15
+        console.print(f"{lead} {escape(line)}", highlight=False, soft_wrap=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from gateway.app import model_store, served_catalog
+from gateway.app import model_store
 from gateway.cli.screen import console
+from gateway.served import served_catalog
 from gateway.settings import load_settings
 
 GIBIBYTE = 2**30

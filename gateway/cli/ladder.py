@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from gateway.app import load_knowledge_for, make_engines, model_store, served_catalog
+from gateway.app import load_knowledge_for, make_engines, model_store
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, count_bar, table
+from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Catalog, Model
 from models.engine import Engine, EngineState
-from models.upstream import new_session
 from prompts.message import template_key
 from router.collect import Answered, collect, read_answers
 from router.features import features
@@ -166,15 +166,14 @@ async def _collect_all(settings: Settings, catalog: Catalog, prompts: list[Ladde
     for row in catalog:
         if row.file is not None:
             fetch(model_store(settings), row, row.file)
-    async with new_session() as session:
-        narrowed = Catalog({row.name: row.model_copy(update=roomy) for row in catalog}, {})
-        for name, engine in make_engines(narrowed, settings, session).items():
-            await engine.start()
-            try:
-                await _until_ready(name, engine)
-                await _collect_one(settings, narrowed.models[name], engine, prompts)
-            finally:
-                await engine.stop()
+    narrowed = Catalog({row.name: row.model_copy(update=roomy) for row in catalog}, {})
+    for name, [engine] in make_engines(narrowed, settings).items():
+        await engine.start()
+        try:
+            await _until_ready(name, engine)
+            await _collect_one(settings, narrowed.models[name], engine, prompts)
+        finally:
+            await engine.stop()
 
 
 async def _collect_one(settings: Settings, model: Model, engine: Engine, prompts: list[LadderPrompt]) -> None:

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from gateway.app import model_store, served_catalog
+from gateway.app import model_store
 from gateway.cli.screen import console, download_bar, table
+from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Catalog, CatalogError, Model, WeightsFile, load_catalog
 from models.store import ModelStore, Progress

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from gateway.app import load_knowledge_for, served_catalog
+from gateway.app import load_knowledge_for
 from gateway.cli.screen import console, table
 from gateway.runtime import decide
 from gateway.schema import parse_chat
+from gateway.served import served_catalog
 from gateway.settings import load_settings
 from router.strategies import STRATEGIES
 
@@ -29,7 +30,7 @@ def route(
     messages = [{"role": "system", "content": system}] if system else []
     messages.append({"role": "user", "content": text})
     request = parse_chat(json.dumps({"model": model, "messages": messages}).encode(), catalog)
-    decision, seconds = decide(STRATEGIES[settings.strategy](), load_knowledge_for(catalog, settings), request)
+    decision, seconds = decide(STRATEGIES[settings.strategy](), load_knowledge_for(catalog, settings), catalog, request)
     console.print(f"[bold]{decision.model}[/]   basis: {decision.basis}   {1e3 * seconds:.2f} ms", highlight=False)
     console.print(f"template {decision.template or 'none: no system message, no tools'}", highlight=False)
     if not decision.estimates:

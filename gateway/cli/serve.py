@@ -3,28 +3,32 @@
 import asyncio
 import contextlib
 import errno
-import logging
+import gc
 import signal
 import socket
 import sys
 
 import anyio.to_thread
-import structlog
 import uvicorn
-from fastapi import FastAPI
 from rich.markup import escape
 
-from gateway.app import create_app, model_store, served_catalog
+from gateway import logs
+from gateway.app import create_app, model_store
+from gateway.cli.config import ConfigOption
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, problems
+from gateway.guard import Guard
 from gateway.keys import Keys
 from gateway.ledger.database import open_database
+from gateway.protocol import Protocol
 from gateway.runtime import Runtime
+from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Catalog
 from models.engine import EngineState
 
 READY_POLL_SECONDS = 0.1
+GC_THRESHOLD = 20_000  # new containers between two looks for cycles; a request makes some hundred and hardly a cycle
 FIRST_KEY_NAME = "first"
 
 
@@ -32,7 +36,7 @@ class PortInUse(Exception):
     """Somebody else listens there, or this user may not."""
 
 
-def serve() -> None:
+def serve(file: ConfigOption = None) -> None:
     """Serve the gateway until Ctrl-C, with the engines of the served models.
 
     The first start fetches the models and shows an API key, once.
@@ -40,7 +44,7 @@ def serve() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is an operator's Ctrl-C
     settings = load_settings()
     catalog = served_catalog(settings)
-    _set_up_logs(settings)
+    logs.set_up(settings.log_level)
     listener = _listen(settings)
     store = model_store(settings)
     for model in catalog:
@@ -50,10 +54,11 @@ def serve() -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=Protocol,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         log_config=None,
         access_log=False,  # the gateway writes a line of its own per request
+        proxy_headers=False,  # the guard looks at who asks
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
@@ -67,8 +72,10 @@ def serve() -> None:
 
 
 async def _serve(
-    server: uvicorn.Server, listener: socket.socket, app: FastAPI, settings: Settings, catalog: Catalog
+    server: uvicorn.Server, listener: socket.socket, app: Guard, settings: Settings, catalog: Catalog
 ) -> None:
+    gc.freeze()  # what start-up made stays; looking through it again and again cost a request in twenty
+    gc.set_threshold(GC_THRESHOLD)
     greeting = asyncio.create_task(_greet_when_ready(server, app, settings, catalog))
     try:
         await server.serve(sockets=[listener])
@@ -99,10 +106,10 @@ def _first_key(keys: Keys) -> str | None:
     return keys.create(FIRST_KEY_NAME)[0] if not keys.list() else None
 
 
-async def _greet_when_ready(server: uvicorn.Server, app: FastAPI, settings: Settings, catalog: Catalog) -> None:
+async def _greet_when_ready(server: uvicorn.Server, app: Guard, settings: Settings, catalog: Catalog) -> None:
     while not (server.started and _settled(app)):  # noqa: ASYNC110  # neither uvicorn nor engines offer an event
         await asyncio.sleep(READY_POLL_SECONDS)
-    runtime: Runtime = app.state.runtime
+    runtime: Runtime = app.app.state.runtime
     for name, engine in runtime.engines.items():
         if engine.health().state is EngineState.FAILED:
             detail = escape(engine.health().detail)
@@ -111,9 +118,9 @@ async def _greet_when_ready(server: uvicorn.Server, app: FastAPI, settings: Sett
     console.print(greeting(settings, catalog, key), highlight=False, soft_wrap=True, markup=True)
 
 
-def _settled(app: FastAPI) -> bool:
+def _settled(app: Guard) -> bool:
     """Every engine can be called, or cannot be until somebody changes something."""
-    states = [engine.health().state for engine in app.state.runtime.engines.values()]
+    states = [engine.health().state for engine in app.app.state.runtime.engines.values()]
     return all(state in (EngineState.READY, EngineState.FAILED) for state in states)
 
 
@@ -148,19 +155,3 @@ Which model and why: the x-pointsman-* headers of each answer, or POST {base}/v1
 Metrics: {base}/metrics   Health: {base}/readyz   API: {base}/openapi.json
 Ledger: {settings.database.split("@")[-1]}   Engine logs: {settings.data_dir / "logs"}   Ctrl-C ends everything.
 """
-
-
-def _set_up_logs(settings: Settings) -> None:
-    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr)

@@ -1,6 +1,19 @@
 """The database's tables, as the newest migration leaves them. No queries."""
 
-from sqlalchemy import BigInteger, Boolean, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+)
 
 metadata = MetaData()
 
@@ -29,7 +42,12 @@ charges = Table(
     Column("decide_seconds", Float),
     Column("first_chunk_seconds", Float, comment="from receiving the request"),
     Column("engine_seconds", Float),
-    Column("total_seconds", Float, nullable=False),
+    Column("total_seconds", Float, nullable=False, comment="of a lost request: until its engine was called"),
+    Column("reasoning_tokens", Integer, comment="part of completion_tokens"),
+    Column("discarded_tokens", Integer, comment="of a cascade's or hedge's answer that no client saw"),
+    Column("cache", String(16), comment="exact or semantic; NULL when an engine was asked"),
+    Column("team", String(128)),
+    Column("operation", String(16), comment="chat, completion, embedding, responses, messages or batch"),
     Index("charges_at", "at"),
 )
 
@@ -80,4 +98,87 @@ limit_holds = Table(
     Column("units", BigInteger, nullable=False, comment="of the counter; 0 once given back by itself"),
     Column("expires_ms", BigInteger, nullable=False),
     Index("limit_holds_expires", "expires_ms"),
+)
+
+responses = Table(
+    "responses",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("caller", String(64), nullable=False, comment="nobody else may read it"),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("expires_at", DateTime(timezone=True), nullable=False),
+    Column("previous_id", String(64), comment="the response that this one goes on from"),
+    Column("items", Text, nullable=False, comment="JSON: input and output, as the next one's conversation"),
+    Column("document", Text, nullable=False, comment="JSON: what the client got"),
+    Index("responses_expires_at", "expires_at"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("caller", String(64), nullable=False),
+    Column("filename", String(256), nullable=False, comment="as the client calls it; never a path of ours"),
+    Column("purpose", String(32), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("path", Text, nullable=False, comment="of the content, relative to the data directory"),
+    Column("status", String(16), nullable=False),
+    Index("files_caller_created_at", "caller", "created_at"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("caller", String(64), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("endpoint", String(64), nullable=False),
+    Column("completion_window", String(16), nullable=False),
+    Column("input_file", String(64), nullable=False),
+    Column("output_file", String(64)),
+    Column("error_file", String(64)),
+    Column("status", String(16), nullable=False),
+    Column("total_requests", Integer, nullable=False),
+    Column("completed_requests", Integer, nullable=False),
+    Column("failed_requests", Integer, nullable=False),
+    Column("metadata", Text, comment="JSON, the client's own"),
+    Column("errors", Text, comment="JSON: why the input was not valid"),
+    Column("expires_at", DateTime(timezone=True)),
+    Column("in_progress_at", DateTime(timezone=True)),
+    Column("finalizing_at", DateTime(timezone=True)),
+    Column("completed_at", DateTime(timezone=True)),
+    Column("failed_at", DateTime(timezone=True)),
+    Column("expired_at", DateTime(timezone=True)),
+    Column("cancelling_at", DateTime(timezone=True)),
+    Column("cancelled_at", DateTime(timezone=True)),
+    Index("batches_caller_created_at", "caller", "created_at"),
+    Index("batches_status", "status"),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("request_id", String(64), nullable=False),
+    Column("caller", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("value", Text, nullable=False, comment="JSON"),
+    Column("kind", String(16), nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("request_id", "caller", "name"),
+    Index("feedback_updated_at", "updated_at"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("caller", String(64), nullable=False),
+    Column("key", String(256), nullable=False),
+    Column("body_digest", String(64), nullable=False, comment="SHA-256 of the request: another body is refused"),
+    Column("status", Integer, comment="HTTP status sent; NULL while the first request is being answered"),
+    Column("response_body", Text, comment="NULL like status"),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("caller", "key"),
+    Index("idempotency_created_at", "created_at"),
 )

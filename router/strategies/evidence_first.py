@@ -39,7 +39,9 @@ def judge(model: Model, question: Question, knowledge: Knowledge) -> Estimate:
 
 def _by_looks(model: Model, question: Question, knowledge: Knowledge, open_question: str) -> Estimate:
     threshold = knowledge.thresholds.get(model.build)
-    score = knowledge.difficulty.expected_difference(model.build, knowledge.safe.build, question.features)
+    score = None
+    if threshold is not None:  # else nothing would follow from the looks, which take time
+        score = knowledge.difficulty.expected_difference(model.build, knowledge.safe.build, question.features)
     if threshold is None or score is None:
         says = f"{open_question}; the looks of a prompt prove nothing about it"
         return Estimate(model.name, Basis.DIFFICULTY, Verdict.UNKNOWN, says)

@@ -52,6 +52,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     """One whose settings point to a folder of its own and to the catalogue that ships."""
     for name in [name for name in os.environ if name.startswith("POINTSMAN_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("POINTSMAN_CONFIG", "")  # so that what --config sets ends with the test
+    monkeypatch.chdir(tmp_path)  # no pointsman.yaml but one that the test writes
     monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("POINTSMAN_CACHE_DIR", str(tmp_path / "cache"))
     return Terminal(monkeypatch, capsys)
@@ -197,7 +199,7 @@ def test_check_says_what_is_missing_and_how_to_get_it(terminal: Terminal) -> Non
     assert said.code == 1
     assert "not here: qwen2.5-coder-0.5b-instruct-q4_k_m" in said.out
     assert "pointsman models pull" in said.out
-    assert said.out.count("ok  ") == 4
+    assert said.out.count("ok  ") == 5
 
 
 def test_check_passes_where_serving_would_work(scripted: Terminal) -> None:
@@ -223,6 +225,64 @@ def test_check_names_the_setting_that_is_wrong(
     said = scripted.run("check")
     assert said.code == 1
     assert told in said.out
+
+
+def test_check_lists_every_mistake_of_the_file_and_what_to_do(scripted: Terminal, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text("port: 0\nbar: [x]\nprot: 1\n", encoding="utf-8")
+    for arguments in (("check", "--config", str(path)), ("--config", str(path), "check")):
+        said = scripted.run(*arguments)
+        assert said.code == 1
+        for told in (f"{path}:1: port: 0: must be 1 or more", f"{path}:2: bar: ", f"{path}:3: prot: not permitted"):
+            assert told in said.out
+        assert "did you mean port?" in said.out
+
+
+def test_the_file_in_the_folder_is_found(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "pointsman.yaml").write_text(CATALOG, encoding="utf-8")
+    said = terminal.run("check")
+    assert said.code == 0, said.out
+    assert "pointsman.yaml and every POINTSMAN_* variable is valid" in said.out
+    assert "serves small, large" in said.out
+
+
+def test_check_names_the_keys_that_are_missing(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LARGE_KEY", raising=False)
+    row = "{name: %s, engine: openai, tier: 0, context_tokens: 1, base_url: 'http://h/v1', api_key_env: LARGE_KEY}"
+    (tmp_path / "pointsman.yaml").write_text(f"models:\n- {row % 'a'}\n- {row % 'b'}\n", encoding="utf-8")
+    said = terminal.run("check")
+    assert said.code == 1
+    assert "LARGE_KEY is not set; export it for a, b" in said.out
+    monkeypatch.setenv("LARGE_KEY", "hunter2")
+    said = terminal.run("check")
+    assert said.code == 0, said.out
+    assert "hunter2" not in said.out
+
+
+def test_a_configuration_of_litellm_is_taken_over(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "model_list:\n- model_name: m\n  litellm_params: {model: openai/x, api_base: 'http://h/v1', rpm: 6}\n",
+        encoding="utf-8",
+    )
+    said = terminal.run("import", "litellm", "config.yaml", "-o", "pointsman.yaml")
+    assert said.code == 0, said.err
+    assert "config.yaml:3: model_list.0.litellm_params.rpm: " in said.err
+    assert "serves m" in terminal.run("check").out
+    again = terminal.run("import", "litellm", "config.yaml", "-o", "pointsman.yaml")
+    assert (again.code, "--force" in again.err) == (1, True)
+    assert terminal.run("import", "litellm", "config.yaml", "-o", "pointsman.yaml", "--force").code == 0
+    assert "models:" in terminal.run("import", "litellm", "config.yaml").out
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "- x"])
+def test_what_cannot_be_taken_over_is_one_message(terminal: Terminal, tmp_path: Path, content: str | None) -> None:
+    if content is not None:
+        (tmp_path / "config.yaml").write_text(content, encoding="utf-8")
+    said = terminal.run("import", "litellm", "config.yaml")
+    assert said.code == 1
+    assert said.err.startswith("error: config.yaml")
 
 
 def test_doctor_says_what_is_here_and_what_to_do_about_the_rest(terminal: Terminal) -> None:

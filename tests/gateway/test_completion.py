@@ -7,15 +7,16 @@ import pytest
 
 from gateway.settings import Settings
 from models.catalog import Catalog
+from models.documents import Document, DocumentsReply
 from models.engine import (
     Call,
-    Chunk,
     ContextTooLong,
     EngineBusy,
     EngineCut,
     EngineError,
     EngineRefused,
     EngineUnavailable,
+    Reply,
 )
 from models.scripted import Say, ScriptedEngine
 from prompts.message import template_key
@@ -58,7 +59,7 @@ async def test_the_next_model_answers_when_the_first_cannot_begin(
 
 async def test_an_engine_that_ends_without_a_chunk_is_passed_over(rig: OpenRig) -> None:
     async with rig(knowledge_maker=small_has_proved_itself) as r:
-        r.runtime.engines["small"].engine = Silent("small", say())
+        r.runtime.engines["small"].replicas[0].engine = Silent("small", say())
         response = await r.http.post(CHAT, json=PROVED)
         assert response.headers["x-pointsman-passed-over"] == "small"
 
@@ -66,9 +67,13 @@ async def test_an_engine_that_ends_without_a_chunk_is_passed_over(rig: OpenRig) 
 class Silent(ScriptedEngine):
     """Ends its answers before they begin."""
 
-    async def answer(self, call: Call) -> AsyncGenerator[Chunk, None]:
-        for chunk in list[Chunk]():
-            yield chunk
+    async def begin(self, call: Call) -> Reply:
+        return await DocumentsReply.begin(_nothing(), call)
+
+
+async def _nothing() -> AsyncGenerator[Document, None]:
+    for document in list[Document]():
+        yield document
 
 
 async def test_after_its_first_chunk_no_other_model_is_tried(rig: OpenRig) -> None:

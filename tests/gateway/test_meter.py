@@ -16,7 +16,7 @@ from gateway.ledger.store import Ledger
 from gateway.ledger.tables import charges
 from gateway.meter import NO_MODEL, Meter, Metrics, Tab
 from models.catalog import Model, Price, Speed
-from models.engine import Chunk, EngineRefused, Usage
+from models.engine import EngineRefused, Reply, Usage
 from models.scripted import Say
 from router.decision import Basis, Decision
 from tests.gateway.wire import CHAT, OpenRig, chat
@@ -35,16 +35,17 @@ USAGE = Usage(prompt_tokens=100, completion_tokens=10, cached_tokens=40)
 
 
 class Kept(Ledger):
-    """Keeps charges in a list, as if each were written at once."""
+    """Keeps charges in lists."""
 
     def __init__(self) -> None:
+        self.intended: list[Charge] = []
         self.charges: list[Charge] = []
 
-    def record(self, charge: Charge) -> asyncio.Future[None]:
+    def intend(self, charge: Charge) -> None:
+        self.intended.append(charge)
+
+    def record(self, charge: Charge) -> None:
         self.charges.append(charge)
-        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        written.set_result(None)
-        return written
 
 
 @pytest.fixture
@@ -60,15 +61,37 @@ def charged(meter: Meter) -> Charge:
 
 def answered(tab: Tab, by: Model, usage: Usage | None, engine_seconds: float | None = None) -> Tab:
     tab.calling(by)
-    tab.received(Chunk({}, usage, engine_seconds))
+    tab.answering(Counting(usage, engine_seconds))
     return tab
+
+
+class Counting(Reply):
+    """A reply that has counted so much by now."""
+
+    def __init__(self, usage: Usage | None, engine_seconds: float | None = None) -> None:
+        super().__init__(b"{}")
+        self.counted, self.seconds = usage, engine_seconds
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.counted
+
+    @property
+    def engine_seconds(self) -> float | None:
+        return self.seconds
+
+    async def more(self) -> bytes:
+        return b""
+
+    async def _stop(self) -> None:
+        pass
 
 
 async def test_only_the_first_close_counts(meter: Meter) -> None:
     tab = answered(meter.open("req_1"), SAFE, USAGE)
-    first = tab.close(Outcome.OK, 200)
-    assert tab.close(Outcome.CUT, 500, "x") is first
-    await tab.settle(Outcome.GONE, None)
+    tab.close(Outcome.OK, 200)
+    tab.close(Outcome.CUT, 500, "x")
+    tab.close(Outcome.GONE, None)
     assert (charged(meter).outcome, charged(meter).status, charged(meter).code) == (Outcome.OK, 200, None)
     assert meter.metrics.in_flight._value.get() == 0
 
@@ -131,10 +154,12 @@ async def test_a_model_passed_over_leaves_nothing_on_the_tab(meter: Meter) -> No
     assert charge.engine_seconds < 1
 
 
-async def test_a_later_count_replaces_an_earlier_one_and_silence_replaces_nothing(meter: Meter) -> None:
-    tab = answered(meter.open("req_1"), SAFE, Usage(5, 1))
-    tab.received(Chunk({}, Usage(5, 2)))
-    tab.received(Chunk({}))
+async def test_what_is_charged_is_what_was_counted_when_the_tab_is_closed(meter: Meter) -> None:
+    tab = meter.open("req_1")
+    tab.calling(SAFE)
+    reply = Counting(Usage(5, 1))
+    tab.answering(reply)
+    reply.counted = Usage(5, 2)
     tab.close(Outcome.CUT, 200)
     assert (charged(meter).prompt_tokens, charged(meter).completion_tokens) == (5, 2)
 
@@ -158,11 +183,21 @@ async def test_an_engines_own_code_is_cut_for_the_ledger(meter: Meter) -> None:
     assert str(charges.c.code.type) == f"VARCHAR({meter_module.CODE_LIMIT_CHARACTERS})"
 
 
-async def test_a_ledger_that_cannot_write_delays_nobody_for_long(meter: Meter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter_module, "LEDGER_PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(meter.ledger, "record", lambda charge: asyncio.get_running_loop().create_future())
-    async with asyncio.timeout(1):
-        await meter.open("req_1").settle(Outcome.OK, 200)
+async def test_before_an_engine_is_called_the_ledger_knows_what_to_say_if_this_process_dies(meter: Meter) -> None:
+    tab = meter.open("req_1")
+    tab.asked("auto", streamed=True)
+    tab.held_by("key_1")
+    tab.decided(Decision(("small", "large"), Basis.SAFE, "why", None), 0.001)
+    answered(tab, model("small", price=BY_HOUR), USAGE, engine_seconds=9.0)
+    tab.calling(SAFE)
+    assert isinstance(meter.ledger, Kept)
+    first, second = meter.ledger.intended
+    assert {first.outcome, second.outcome} == {Outcome.LOST}
+    assert (first.model, first.attempts, first.caller, first.asked) == ("small", 1, "key_1", "auto")
+    assert (second.model, second.attempts, second.reason, second.streamed) == ("large", 2, "why", True)
+    unknown = (second.prompt_tokens, second.completion_tokens, second.cost_usd, second.engine_seconds, second.status)
+    assert unknown == (None,) * 5
+    assert meter.ledger.charges == []
 
 
 async def test_closing_the_meter_waits_for_open_tabs_and_closes_those_that_hang(
@@ -170,7 +205,7 @@ async def test_closing_the_meter_waits_for_open_tabs_and_closes_those_that_hang(
 ) -> None:
     monkeypatch.setattr(meter_module, "CLOSE_PATIENCE_SECONDS", 0.05)
     database = open_database(f"sqlite:///{tmp_path / 'x.db'}")
-    meter = Meter(Ledger(database), Metrics(CollectorRegistry()), SAFE)
+    meter = Meter(Ledger(database, tmp_path / "journal"), Metrics(CollectorRegistry()), SAFE)
     soon, never = meter.open("req_soon"), meter.open("req_never")
     asyncio.get_running_loop().call_later(0.01, soon.close, Outcome.CUT, 200)
     await meter.close()

@@ -34,6 +34,7 @@ async def test_ready_means_that_the_safe_engine_can_be_called(rig: OpenRig) -> N
 async def test_metrics_are_those_of_the_table_and_nothing_else(rig: OpenRig) -> None:
     async with rig() as r:
         await r.http.post(CHAT, json=chat())
+        await r.runtime.ledger.flush()
         response = await r.http.get("/metrics")
         assert response.headers["content-type"].startswith("text/plain")
         families = {family.name: family for family in text_string_to_metric_families(response.text)}

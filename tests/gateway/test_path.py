@@ -158,7 +158,7 @@ async def test_a_client_that_leaves_before_the_first_chunk_stops_the_engine(rig:
         await _until(lambda: len(r.engines["large"].calls) == 2)  # two places; the third request is queued
         for call in calls:
             call.cancel()
-        await _until(lambda: r.engines["large"].abandoned == 2)
+        await _until(lambda: 2 <= r.engines["large"].abandoned == len(r.engines["large"].calls))
         assert {row["outcome"] for row in await r.charges(3)} == {"gone"}
 
 

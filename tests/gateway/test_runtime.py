@@ -21,14 +21,14 @@ def no_features(body: object) -> Sequence[float]:
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("fault", ["strategy", "features", "template"])
+@pytest.mark.parametrize("fault", ["strategy", "template"])
 async def test_the_safe_tier_answers_when_the_router_fails(
     rig: OpenRig, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     if fault == "strategy":
         monkeypatch.setitem(strategies.STRATEGIES, "evidence", Broken)
     else:
-        monkeypatch.setattr(runtime, "features" if fault == "features" else "template_key", no_features)
+        monkeypatch.setattr(runtime, "template_key", no_features)
     async with rig() as r:
         response = await r.http.post(CHAT, json=chat("auto"))
         assert response.status_code == 200

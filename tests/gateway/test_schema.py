@@ -54,14 +54,14 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": "hello"}, "messages"),
     ({"messages": {}}, "messages"),
-    ({"messages": ["hello"]}, "messages.0"),
-    ({"messages": [USER, None]}, "messages.1"),
+    ({"messages": ["hello"]}, "messages[0]"),
+    ({"messages": [USER, None]}, "messages[1]"),
     ({"messages": [USER] * (MESSAGES_LIMIT + 1)}, "messages"),
-    ({"messages": [{}]}, "messages"),
-    ({"messages": [{"role": "owner", "content": "x"}]}, "messages"),
-    ({"messages": [{"role": ["user"], "content": "x"}]}, "messages"),
-    ({"messages": [{"role": "user", "content": 1}]}, "messages"),
-    ({"messages": [{"role": "user", "content": {"text": "x"}}]}, "messages"),
+    ({"messages": [{}]}, "messages[0].role"),
+    ({"messages": [{"role": "owner", "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role"),
+    ({"messages": [{"role": "user", "content": 1}]}, "messages[0].content"),
+    ({"messages": [{"role": "user", "content": {"text": "x"}}]}, "messages[0].content"),
     ({"stream": "true"}, "stream"),
     ({"stream": 1}, "stream"),
     ({"stream_options": True}, "stream_options"),
@@ -84,7 +84,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"stop": ["x"] * (STOP_LIMIT + 1)}, "stop"),
     ({"seed": "7"}, "seed"),
     ({"tools": {}}, "tools"),
-    ({"tools": ["search"]}, "tools.0"),
+    ({"tools": ["search"]}, "tools[0]"),
     ({"response_format": "json"}, "response_format"),
     *(({field: 1}, field) for field in sorted(FORBIDDEN)),
     *(({field: None}, field) for field in sorted(FORBIDDEN)),
@@ -150,7 +150,7 @@ def test_what_the_protocol_allows_is_taken_and_passed_on_as_it_came(fields: dict
 )
 def test_a_name_means_what_the_catalogue_says(asked: str, target: str) -> None:
     request = parse(model=asked)
-    assert (request.asked, request.target) == (asked, target)
+    assert (request.name, request.target) == (asked, target)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +200,7 @@ class Served:
         return self._portal.call(post)
 
     def charges(self) -> int:
+        self._portal.call(self._rig.runtime.ledger.flush)
         return self._rig.runtime.ledger.count()
 
 

@@ -124,6 +124,16 @@ def _with_file(**fields: Any) -> Callable[[dict[str, Any]], object]:
         (_with(base_url="127.0.0.1:8000/v1"), ["models.0.base_url"]),
         (_with(base_url="ftp://host/v1"), ["models.0.base_url"]),
         (_with(base_url=""), ["models.0.base_url"]),
+        (_with(replicas=["http://two/v1"]), ["models.0", "only engine openai", "remove"]),
+        (_with(engine="openai", base_url="http://one/v1", replicas=["two/v1"]), ["models.0.replicas.0"]),
+        (
+            _with(engine="openai", base_url="http://one/v1", replicas=["http://key@one/v1"]),
+            ["models.0", "http://one/v1 more than once"],
+        ),
+        (_with(retries=-1), ["models.0.retries"]),
+        (_with(retries=6), ["models.0.retries"]),
+        (_with(hedge_after_seconds=0), ["models.0.hedge_after_seconds"]),
+        (_with(hedge_after_seconds=float("inf")), ["models.0.hedge_after_seconds"]),
         (_with(tier=-1), ["models.0.tier"]),
         (_with(tier="first"), ["models.0.tier"]),
         (_with(context_tokens=0), ["models.0.context_tokens"]),
@@ -325,6 +335,18 @@ def test_build_of_a_server_changes_with_its_address_and_model(change: dict[str, 
     }
 
     assert Model(**{**row, **change}).build != Model(**row).build
+
+
+@pytest.mark.parametrize("change", [{"replicas": ("http://two/v1",)}, {"retries": 2}, {"hedge_after_seconds": 1.5}])
+def test_build_of_a_server_stays_when_more_servers_give_the_same_answers(change: dict[str, Any]) -> None:
+    row: dict[str, Any] = {"name": "m", "engine": "openai", "tier": 0, "context_tokens": 1, "base_url": "http://one/v1"}
+
+    assert Model(**{**row, **change}).build == Model(**row).build
+
+
+def test_an_address_shows_no_credentials() -> None:
+    assert Model(**_row(base_url="https://user:secret@host:8000/v1")).address == "https://host:8000/v1"
+    assert Model(**_row(name="small")).address == "small"
 
 
 def test_the_name_of_a_build_does_not_change_between_releases() -> None:

@@ -6,18 +6,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.settings import load_settings
 from models import llamacpp
 from models.catalog import Model, load_catalog
-from models.engine import Call, Chunk, EngineState, EngineUnavailable, Health
+from models.engine import Call, EngineState, EngineUnavailable, Health, Reply
 from models.llamacpp import LlamaCppEngine
 from models.store import ModelStore
-from models.upstream import new_session
 from tests.processes import alive, until
 
 pytestmark = [pytest.mark.real, pytest.mark.anyio]
@@ -57,13 +57,12 @@ def log(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def running(path: Path, log: Path, model: Model = TINY) -> AsyncIterator[LlamaCppEngine]:
-    async with new_session() as session:
-        engine = LlamaCppEngine(model, path, session, log_path=log)
-        await engine.start()
-        try:
-            yield engine
-        finally:
-            await engine.stop()
+    engine = LlamaCppEngine(model, path, log_path=log)
+    await engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
 
 
 async def until_state(engine: LlamaCppEngine, *states: EngineState) -> Health:
@@ -74,9 +73,11 @@ async def until_state(engine: LlamaCppEngine, *states: EngineState) -> Health:
     return engine.health()
 
 
-async def answer(engine: LlamaCppEngine) -> Chunk:
-    async with aclosing(engine.answer(Call(HELLO, stream=False))) as chunks:
-        return await anext(chunks)
+async def answer(engine: LlamaCppEngine) -> Reply:
+    """A whole one, which has ended."""
+    reply = await engine.begin(Call(HELLO))
+    await reply.close()
+    return reply
 
 
 # It works
@@ -85,20 +86,19 @@ async def answer(engine: LlamaCppEngine) -> Chunk:
 async def test_it_answers_and_counts(weights: Path, log: Path) -> None:
     async with running(weights, log) as engine:
         await until_state(engine, EngineState.READY)
-        chunk = await answer(engine)
+        reply = await answer(engine)
 
-    assert chunk.data["choices"][0]["message"]["content"]
-    assert chunk.usage is not None
-    assert chunk.usage.prompt_tokens > 0
-    assert 0 < chunk.usage.completion_tokens <= 4
-    assert chunk.engine_seconds is not None
-    assert chunk.engine_seconds > 0
+    assert orjson.loads(reply.first)["choices"][0]["message"]["content"]
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens > 0
+    assert 0 < reply.usage.completion_tokens <= 4
+    assert reply.engine_seconds is not None
+    assert reply.engine_seconds > 0
 
 
 async def test_its_settings_follow_from_the_catalogue_row_alone() -> None:
     row = TINY.model_copy(update={"threads": 3, "parallel": 5, "batch_tokens": 7})
-    async with new_session() as session:
-        engine = LlamaCppEngine(row, Path("weights"), session, log_path=Path("log"))
+    engine = LlamaCppEngine(row, Path("weights"), log_path=Path("log"))
 
     assert engine.process_settings("key") == engine.process_settings("key")
     assert engine.process_settings("key") == {
@@ -215,7 +215,7 @@ async def test_a_process_that_dies_is_started_again(weights: Path, log: Path) ->
         health = await until_state(engine, EngineState.READY)
         assert health.restarts == 1
         assert engine.process_id not in (None, first)
-        assert (await answer(engine)).data["choices"]
+        assert orjson.loads((await answer(engine)).first)["choices"]
 
 
 async def test_the_wait_doubles_to_its_cap_and_begins_anew_after_a_long_life(

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from models import sse, upstream
 from models.engine import (
     Call,
-    Chunk,
     ContextTooLong,
     EngineBusy,
     EngineCut,
@@ -25,12 +24,13 @@ from models.engine import (
     EngineUnavailable,
     Usage,
 )
-from models.upstream import OpenAIUpstream, new_session
+from models.upstream import OpenAIUpstream
 from tests.fakes import FakeUpstream, Received, Step, unused_port
 
 T = TypeVar("T")
 
 KEY = "sk-canary-Zm9vYmFy"
+NAME = "catalogue-model"
 BODY = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}], "temperature": 0.5, "top_k": 3}
 STAY = 60.0  # the server keeps the connection open for longer than any test lasts
 TEST_LIMIT_SECONDS = 20
@@ -72,6 +72,15 @@ HI = event(delta("Hi"))
 ANSWER = http(200, orjson.dumps(completion()))
 TIMINGS = {"cache_n": 100, "prompt_n": 20, "prompt_ms": 200.5, "predicted_n": 7, "predicted_ms": 1000}
 USAGE = {"prompt_tokens": 12, "completion_tokens": 3, "total_tokens": 15}
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One event of a stream, or a whole answer. The counts are the reply's, once it has come to its end."""
+
+    data: dict[str, Any]
+    usage: Usage | None = None
+    engine_seconds: float | None = None
 
 
 # What is sent
@@ -163,21 +172,20 @@ def test_a_stream_is_a_chunk_per_event_however_it_is_cut(size_bytes: int) -> Non
     events = [b"data: " + orjson.dumps(document) + b"\r\n\r\n" for document in documents]
     chunks = run(_answered([STREAM, *pieces(b": hello\n\n" + b"".join(events) + DONE, size_bytes)], stream=True))
 
-    assert [chunk.data for chunk in chunks] == documents
-    assert [chunk.usage for chunk in chunks] == [None, None, Usage(12, 3)]
+    assert [chunk.data for chunk in chunks] == documents[:2]
+    assert {chunk.usage for chunk in chunks} == {Usage(12, 3)}
 
 
-def test_a_chunk_is_there_before_the_next_one_is_written() -> None:
+def test_a_block_is_there_before_the_next_one_is_written() -> None:
     async def test() -> None:
         more = asyncio.Event()
-        async with (
-            FakeUpstream(STREAM, HI, more, HI, DONE) as server,
-            _engine(server) as engine,
-            aclosing(engine.answer(Call(BODY, True))) as chunks,
-        ):
-            assert (await anext(chunks)).data == delta("Hi")
+        async with FakeUpstream(STREAM, HI, more, HI, DONE) as server, _engine(server) as engine:
+            reply = await engine.begin(Call(BODY, True))
+            assert _read(reply.first, stream=True) == [delta("Hi")]
             more.set()
-            assert [chunk.data async for chunk in chunks] == [delta("Hi")]
+            assert _read(await reply.more(), stream=True) == [delta("Hi")]
+            assert await reply.more() == b""
+            await reply.close()
 
     run(test())
 
@@ -236,7 +244,8 @@ def test_counts_are_read_and_what_is_no_count_is_unknown(
     (chunk,) = run(_answered([reply], stream=stream))
 
     assert (chunk.usage, chunk.engine_seconds) == (usage, engine_seconds)
-    assert chunk.data == {key: value for key, value in document.items() if key != "timings"}
+    hidden = {"timings", "usage"} if stream else {"timings"}
+    assert chunk.data == {key: value for key, value in document.items() if key not in hidden}
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -411,11 +420,10 @@ def test_a_fault_has_its_one_meaning(monkeypatch: pytest.MonkeyPatch, fault: Fau
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     async def test() -> None:
         port = unused_port()
-        async with new_session() as session:
-            engine = OpenAIUpstream(session, base_url=f"http://127.0.0.1:{port}/v1", model="m", api_key=KEY)
-            with pytest.raises(EngineUnavailable) as failed:
-                await _chunks(engine, Call(BODY, True))
-            _assert_safe(failed.value, port)
+        engine = OpenAIUpstream(base_url=f"http://127.0.0.1:{port}/v1", name="m", api_key=KEY)
+        with pytest.raises(EngineUnavailable) as failed:
+            await _chunks(engine, Call(BODY, True))
+        _assert_safe(failed.value, port)
 
     run(test())
 
@@ -423,10 +431,9 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
 @pytest.mark.parametrize("base_url", ["http://no-such-host.invalid/v1", "http://127.0.0.1:99999/v1", "nonsense"])
 def test_an_address_that_leads_nowhere_is_unavailable(base_url: str) -> None:
     async def test() -> None:
-        async with new_session() as session:
-            with pytest.raises(EngineUnavailable) as failed:
-                await _chunks(OpenAIUpstream(session, base_url=base_url, model="m"), Call(BODY, True))
-            assert base_url not in failed.value.message
+        with pytest.raises(EngineUnavailable) as failed:
+            await _chunks(OpenAIUpstream(base_url=base_url, name="m"), Call(BODY, True))
+        assert base_url not in failed.value.message
 
     run(test())
 
@@ -574,11 +581,13 @@ def test_a_slow_reader_is_not_a_slow_engine(monkeypatch: pytest.MonkeyPatch, str
     async def test() -> int:
         reply = [STREAM + HI, HI + DONE] if stream else [ANSWER]
         async with FakeUpstream(*reply) as server, _engine(server) as engine:
-            count = 0
-            async with aclosing(engine.answer(Call(BODY, stream))) as chunks:
-                async for _ in chunks:
-                    count += 1
-                    await asyncio.sleep(1.2 * SHORT_SECONDS)
+            answer = await engine.begin(Call(BODY, stream))
+            count, block = 0, answer.first
+            while block:
+                count += len(_read(block, stream=stream))
+                await asyncio.sleep(1.2 * SHORT_SECONDS)
+                block = await answer.more()
+            await answer.close()
             return count
 
     assert run(test()) == (2 if stream else 1)
@@ -587,12 +596,12 @@ def test_a_slow_reader_is_not_a_slow_engine(monkeypatch: pytest.MonkeyPatch, str
 # Leaving
 
 
-def test_closing_the_generator_in_the_middle_closes_the_connection() -> None:
+def test_closing_the_reply_in_the_middle_closes_the_connection() -> None:
     async def test() -> None:
         async with FakeUpstream(STREAM + HI, STAY) as server, _engine(server) as engine:
-            async with aclosing(engine.answer(Call(BODY, True))) as chunks:
-                await anext(chunks)
-                assert not server.hung_up.is_set()
+            reply = await engine.begin(Call(BODY, True))
+            assert not server.hung_up.is_set()
+            await reply.close()
             await asyncio.wait_for(server.hung_up.wait(), HANG_UP_SECONDS)
 
     run(test())
@@ -624,9 +633,12 @@ def test_cancelling_the_reader_in_the_middle_closes_the_connection() -> None:
             begun = asyncio.Event()
 
             async def read() -> None:
-                async with aclosing(engine.answer(Call(BODY, True))) as chunks:
-                    async for _ in chunks:
-                        begun.set()
+                reply = await engine.begin(Call(BODY, True))
+                begun.set()
+                try:
+                    await reply.more()
+                finally:
+                    await reply.close()
 
             reading = asyncio.create_task(read())
             await begun.wait()
@@ -664,15 +676,32 @@ def run(test: Coroutine[Any, Any, T]) -> T:
 
 @asynccontextmanager
 async def _engine(server: FakeUpstream, **settings: Any) -> AsyncIterator[OpenAIUpstream]:
-    async with new_session() as session:
-        yield OpenAIUpstream(
-            session, **{"base_url": server.base_url, "model": "served-model", "api_key": KEY, **settings}
-        )
+    told = {"base_url": server.base_url, "name": NAME, "model": "served-model", "api_key": KEY}
+    engine = OpenAIUpstream(**{**told, **settings})
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+
+
+def _read(block: bytes, *, stream: bool) -> list[dict[str, Any]]:
+    """The documents of a block, each of which must name the model; without that name."""
+    written = [event.removeprefix(b"data: ") for event in block.split(b"\n\n") if event] if stream else [block]
+    documents = [orjson.loads(document) for document in written]
+    assert all(document.pop("model") == NAME for document in documents)
+    return documents
 
 
 async def _chunks(engine: OpenAIUpstream, call: Call) -> list[Chunk]:
-    async with aclosing(engine.answer(call)) as answer:
-        return [chunk async for chunk in answer]
+    reply = await engine.begin(call)
+    try:
+        blocks = [reply.first]
+        while block := await reply.more():
+            blocks.append(block)
+    finally:
+        await reply.close()
+    documents = [document for block in blocks for document in _read(block, stream=call.stream)]
+    return [Chunk(document, reply.usage, reply.engine_seconds) for document in documents]
 
 
 async def _sent(call: Call, **settings: Any) -> Received:
@@ -693,13 +722,19 @@ async def _outcome(
 ) -> tuple[list[Chunk], EngineError | None, FakeUpstream]:
     """The chunks, and the error that ended them. Any other exception than EngineError fails the test."""
     begun = asyncio.Event()
-    chunks, failed = [], None
+    chunks: list[Chunk] = []
+    failed = None
     async with FakeUpstream(*reply, *((begun, *then) if then else ())) as server, _engine(server) as engine:
         try:
-            async with aclosing(engine.answer(Call(BODY, stream))) as answer:
-                async for chunk in answer:
-                    chunks.append(chunk)
+            answer = await engine.begin(Call(BODY, stream))
+            try:
+                block = answer.first
+                while block:
+                    chunks.extend(Chunk(document) for document in _read(block, stream=stream))
                     begun.set()
+                    block = await answer.more()
+            finally:
+                await answer.close()
         except EngineError as error:
             failed = error
         if hangs_up:

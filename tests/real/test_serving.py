@@ -12,7 +12,8 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk, ChatCompletionMessageParam
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.app import load_knowledge_for, served_catalog
+from gateway.app import load_knowledge_for
+from gateway.served import served_catalog
 from gateway.settings import Settings
 from prompts.message import template_key
 from router.bar import Verdict

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from models.engine import Call, Chunk, Engine, EngineError, EngineUnavailable, Health, Usage
+from models.documents import Document, DocumentsReply
+from models.engine import Call, Engine, EngineError, EngineUnavailable, Health, Reply, Usage
 from models.scripted import Say, Script, ScriptedEngine, Wait
 from prompts.message import template_key
 from router.collect import ANSWER_LIMIT_TOKENS, Answered, collect, read_answers
@@ -67,8 +68,11 @@ class FakeEngine:
     def health(self) -> Health:
         raise NotImplementedError
 
-    async def answer(self, call: Call) -> AsyncGenerator[Chunk, None]:
+    async def begin(self, call: Call) -> Reply:
         assert not call.stream
+        return await DocumentsReply.begin(self._answer(), call)
+
+    async def _answer(self) -> AsyncGenerator[Document, None]:
         self.asked += 1
         self.open += 1
         self.most_open = max(self.most_open, self.open)
@@ -78,7 +82,7 @@ class FakeEngine:
         await asyncio.sleep(0)
         self.open -= 1
         choice = {"message": {"content": self.text}, "finish_reason": "length", "logprobs": self.tokens}
-        yield Chunk({"choices": [choice]}, Usage(12, 3))
+        yield Document({"choices": [choice]}, Usage(12, 3))
 
 
 async def test_every_prompt_is_asked_graded_and_kept(tmp_path: Path) -> None:

@@ -288,10 +288,10 @@ CHARGE = Charge(
     ("charge", "actual"),
     [
         (CHARGE, {Unit.NANO_USD: 2, Unit.TOKENS: 7}),
-        (replace(CHARGE, cost_usd=None), {Unit.NANO_USD: None, Unit.TOKENS: 7}),
-        (replace(CHARGE, completion_tokens=None), {Unit.NANO_USD: 2, Unit.TOKENS: None}),
+        (CHARGE._replace(cost_usd=None), {Unit.NANO_USD: None, Unit.TOKENS: 7}),
+        (CHARGE._replace(completion_tokens=None), {Unit.NANO_USD: 2, Unit.TOKENS: None}),
         (
-            replace(CHARGE, attempts=0, cost_usd=None, prompt_tokens=None),
+            CHARGE._replace(attempts=0, cost_usd=None, prompt_tokens=None),
             {Unit.NANO_USD: 0, Unit.TOKENS: 0},
         ),
     ],

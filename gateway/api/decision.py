@@ -1,0 +1,29 @@
+"""POST /v1/decision: who would answer, and why. Nothing is called."""
+
+from dataclasses import asdict
+
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from gateway.held import held_of
+from gateway.runtime import decide
+from gateway.schema import parse_chat
+
+routes = APIRouter()
+
+
+@routes.post("/v1/decision", tags=["inference"], summary="Say which model would answer, and why; nothing is called")
+async def decision(request: Request) -> Response:
+    """The same body as for chat completions."""
+    runtime = held_of(request.scope).runtime
+    asked = parse_chat(await request.body(), runtime.catalog)
+    chosen, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked)
+    document = {
+        "object": "decision",
+        "model": chosen.model,
+        **asdict(chosen),
+        "bar": asdict(runtime.knowledge.bar),
+        "decide_seconds": seconds,
+    }
+    return Response(orjson.dumps(document), media_type="application/json")

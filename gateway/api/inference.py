@@ -1,0 +1,181 @@
+"""The endpoints that call a model: a body in, an answer's blocks out as events or one JSON document.
+
+Each is a line in ENDPOINTS: how its body is read and how its answers are worded. The way in between is the same.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from starlette.types import Receive, Send
+
+from gateway.api import messages, responses
+from gateway.api.voices import PLAIN, Voice
+from gateway.client import leaving_stops, read_body
+from gateway.completion import Answer, begin
+from gateway.errors import Cut, GatewayError, Internal, of_engine
+from gateway.held import Held
+from gateway.ledger.charge import Outcome
+from gateway.schema import Asked, ChatWire, CompletionWire, EmbeddingWire, check, parse_object
+from models.engine import EngineError
+from router.decision import Decision
+
+log = structlog.get_logger(__name__)
+
+JSON = b"application/json"
+EVENT_STREAM = b"text/event-stream; charset=utf-8"
+KEEP_ALIVE = b": the engine is thinking\n\n"
+HEADER_LIMIT_CHARACTERS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path. `read` raises GatewayError; `error_body` words an error that comes before the first byte."""
+
+    read: Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]
+    summary: str
+    body_schema: Callable[[], dict[str, Any]]
+    error_body: Callable[[GatewayError], dict[str, Any]] = GatewayError.body
+
+    async def answer(self, held: Held, receive: Receive, send: Send) -> None:
+        """Raises GatewayError before the first byte, ClientGone at any time."""
+        raw = await read_body(receive)
+        asked, voice = await self.read(held, raw)
+        held.charged.asked(asked.name, streamed=asked.stream)
+        with leaving_stops(receive):
+            await (_Stream(held, asked, voice, send).run() if asked.stream else _whole(held, asked, voice, send))
+
+
+def _reads(
+    wire: type[ChatWire | CompletionWire | EmbeddingWire],
+) -> Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]:
+    async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
+        return check(parse_object(raw), held.runtime.catalog, wire), PLAIN
+
+    return read
+
+
+ENDPOINTS: Mapping[str, Endpoint] = {
+    "/v1/chat/completions": Endpoint(_reads(ChatWire), "Answer a conversation", ChatWire.model_json_schema),
+    "/v1/completions": Endpoint(_reads(CompletionWire), "Continue a text", CompletionWire.model_json_schema),
+    "/v1/responses": Endpoint(responses.read, "Answer, as a Response", responses.body_schema),
+    "/v1/messages": Endpoint(messages.read, "Answer, as Anthropic does", messages.body_schema, messages.error_body),
+    "/v1/embeddings": Endpoint(_reads(EmbeddingWire), "Turn texts into vectors", EmbeddingWire.model_json_schema),
+}
+
+
+async def _whole(held: Held, asked: Asked, voice: Voice, send: Send) -> None:
+    try:
+        answer = await begin(held.runtime, asked, held.charged)
+    except EngineError as error:
+        raise of_engine(error) from error
+    try:
+        body = await voice.whole(answer.reply.first)
+        held.charged.close(Outcome.OK, 200)
+        headers = [
+            (b"content-type", JSON),
+            (b"content-length", str(len(body)).encode()),
+            *_headers(answer.decision, answer),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+    finally:
+        await answer.reply.close()
+
+
+class _Stream:
+    """Sends the blocks as they come, and comments while there are none; closes the tab before the last byte."""
+
+    def __init__(self, held: Held, asked: Asked, voice: Voice, send: Send) -> None:
+        self._held = held
+        self._asked = asked
+        self._voice = voice
+        self._send = send
+        self._loop = asyncio.get_running_loop()
+        self._started = False
+        self._sent_at = self._loop.time()
+        self._commenting: asyncio.Task[None] | None = None
+        self._keepalive_seconds = held.runtime.settings.keepalive_seconds
+        self._timer = self._loop.call_later(self._keepalive_seconds, self._on_time)
+
+    async def run(self) -> None:
+        """Raises GatewayError before the first byte."""
+        try:
+            await self._run()
+        finally:
+            self._timer.cancel()
+            if self._commenting is not None:
+                self._commenting.cancel()
+
+    async def _run(self) -> None:
+        try:
+            answer = await begin(self._held.runtime, self._asked, self._held.charged)
+        except EngineError as problem:
+            if not self._started:
+                raise of_engine(problem) from problem
+            await self._fail(of_engine(problem))
+            return
+        try:
+            await self._pass_on(answer)
+        except EngineError as problem:
+            await self._fail(Cut(problem.message))
+        except Exception:  # the status line is sent: only this stream can still tell the client
+            log.exception("failed in the middle of an answer", request_id=self._held.request_id)
+            await self._fail(Internal(f"the gateway failed; the operator finds it under {self._held.request_id}"))
+        finally:
+            await answer.reply.close()
+
+    async def _pass_on(self, answer: Answer) -> None:
+        reply, voice = answer.reply, self._voice
+        if not self._started:
+            await self._start(_headers(answer.decision, answer))
+        block = voice.opening(answer.model.name) + voice.block(reply.first)
+        while True:
+            self._sent_at = self._loop.time()
+            if block:
+                await self._send({"type": "http.response.body", "body": block, "more_body": True})
+            engines = await reply.more()
+            if not engines:
+                break
+            block = voice.block(engines)
+        ending = await voice.closing(reply.usage)
+        self._held.charged.close(Outcome.OK, 200)
+        await self._send({"type": "http.response.body", "body": ending, "more_body": False})
+
+    async def _start(self, headers: list[tuple[bytes, bytes]]) -> None:
+        self._started = True
+        headers = [(b"content-type", EVENT_STREAM), (b"cache-control", b"no-store"), *headers]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def _fail(self, error: GatewayError) -> None:
+        self._held.charged.close(Outcome.CUT, 200, error.code)
+        await self._send({"type": "http.response.body", "body": self._voice.failure(error), "more_body": False})
+
+    def _on_time(self) -> None:
+        """Write a comment when nothing has been written for long; look again when that could be so next."""
+        idle_seconds = self._loop.time() - self._sent_at
+        if idle_seconds >= self._keepalive_seconds:
+            self._commenting = self._loop.create_task(self._comment())
+            idle_seconds = 0.0
+        self._timer = self._loop.call_later(self._keepalive_seconds - idle_seconds, self._on_time)
+
+    async def _comment(self) -> None:
+        self._sent_at = self._loop.time()
+        if not self._started:  # from here on an error is an event: no other status can be sent any more
+            await self._start([])
+        await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+
+def _headers(decision: Decision, answer: Answer) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (b"x-pointsman-model", answer.model.name.encode()),
+        (b"x-pointsman-basis", decision.basis.value.encode()),
+        (b"x-pointsman-reason", decision.reason[:HEADER_LIMIT_CHARACTERS].encode("latin-1", "replace")),
+    ]
+    if decision.template:
+        headers.append((b"x-pointsman-template", decision.template.encode()))
+    if answer.passed_over:
+        headers.append((b"x-pointsman-passed-over", ", ".join(answer.passed_over).encode()))
+    return headers

@@ -1,0 +1,35 @@
+"""/v1/messages: Anthropic's protocol in front of the same models."""
+
+import secrets
+from typing import Any
+
+from gateway.api.voices import Translated, Voice
+from gateway.errors import GatewayError
+from gateway.held import Held
+from gateway.schema import Asked, check, parse_object
+from gateway.shapes import messages
+
+
+async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
+    """Raises InvalidRequest, ModelNotFound."""
+    body: dict[str, Any] = parse_object(raw)
+    asked = check(messages.to_chat(body), held.runtime.catalog)
+    return asked, Translated(messages, body, id=f"msg_{secrets.token_hex(12)}")
+
+
+def body_schema() -> dict[str, Any]:
+    """The least that a request has, as JSON Schema; the translation checks the rest."""
+    return {
+        "type": "object",
+        "required": ["model", "messages", "max_tokens"],
+        "properties": {
+            "model": {"type": "string"},
+            "messages": {"type": "array", "items": {"type": "object"}, "minItems": 1},
+            "max_tokens": {"type": "integer", "minimum": 1},
+            "stream": {"type": "boolean"},
+        },
+    }
+
+
+def error_body(error: GatewayError) -> dict[str, Any]:
+    return messages.error_body(error)

@@ -1,0 +1,106 @@
+"""/v1/responses: OpenAI's Responses, kept for as long as the operator says, so that one may go on from another."""
+
+import secrets
+from typing import Any
+
+import anyio.to_thread
+import orjson
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from gateway.api.voices import Translated, Voice
+from gateway.errors import InvalidRequest, NotFound
+from gateway.held import Held, held_of
+from gateway.responses import Kept, ResponseStore
+from gateway.schema import Asked, check, parse_object
+from gateway.shapes import responses
+
+routes = APIRouter(tags=["responses"])
+
+
+class _Responding(Translated):
+    """Keeps what it has said, before the client has the last of it, unless the client asked for `store: false`."""
+
+    def __init__(self, held: Held, body: dict[str, Any], *, id: str, history: list[responses.Item]) -> None:
+        super().__init__(responses, body, id=id)
+        self._held = held
+        self._history = history
+
+    async def ended(self, answer: dict[str, Any]) -> None:
+        if self._body.get("store") is False:
+            return
+        items = [*self._history, *responses.items_of(self._body, answer)]
+        kept = Kept(answer["id"], self._held.caller_id, self._body.get("previous_response_id"), items, answer)
+        await anyio.to_thread.run_sync(self._held.runtime.responses.keep, kept)
+
+
+async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
+    """Raises InvalidRequest, ModelNotFound, NotFound."""
+    body = parse_object(raw)
+    previous = body.get("previous_response_id")
+    history: list[responses.Item] = []
+    if previous is not None:
+        if not isinstance(previous, str):
+            raise InvalidRequest("previous_response_id: must be a string", param="previous_response_id")
+        history = (await _kept(held, previous, "previous_response_id")).items
+    asked = check(responses.to_chat(body, history), held.runtime.catalog)
+    return asked, _Responding(held, body, id=f"resp_{secrets.token_hex(16)}", history=history)
+
+
+def body_schema() -> dict[str, Any]:
+    """The least that a request has, as JSON Schema; the translation checks the rest."""
+    return {
+        "type": "object",
+        "required": ["model", "input"],
+        "properties": {
+            "model": {"type": "string"},
+            "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+            "stream": {"type": "boolean"},
+            "store": {"type": "boolean"},
+            "previous_response_id": {"type": "string"},
+        },
+    }
+
+
+@routes.get("/v1/responses/{id}", summary="A response that was kept")
+async def get_response(request: Request, id: str) -> Response:
+    return _json((await _kept(held_of(request.scope), id)).document)
+
+
+@routes.delete("/v1/responses/{id}", summary="Forget a response")
+async def delete_response(request: Request, id: str) -> Response:
+    held = held_of(request.scope)
+    if not await anyio.to_thread.run_sync(_store(held).forget, id, held.caller_id):
+        raise _not_found(id)
+    return _json({"id": id, "object": "response", "deleted": True})
+
+
+@routes.get("/v1/responses/{id}/input_items", summary="What a kept response answered, newest first")
+async def list_input_items(request: Request, id: str) -> Response:
+    kept = await _kept(held_of(request.scope), id)
+    items = kept.items[: len(kept.items) - len(kept.document["output"])][::-1]
+    ends = {"first_id": items[0]["id"], "last_id": items[-1]["id"]} if items else {"first_id": None, "last_id": None}
+    return _json({"object": "list", "data": items, "has_more": False, **ends})
+
+
+def _store(held: Held) -> ResponseStore:
+    return held.runtime.responses
+
+
+async def _kept(held: Held, id: str, param: str | None = None) -> Kept:
+    kept = await anyio.to_thread.run_sync(_store(held).find, id, held.caller_id)
+    if kept is None:
+        raise _not_found(id, param)
+    return kept
+
+
+def _not_found(id: str, param: str | None = None) -> NotFound:
+    return NotFound(
+        f"there is no response {id[:100]!r} of yours here: it was not kept, has expired, or belongs to another key",
+        param=param,
+        code="response_not_found",
+    )
+
+
+def _json(document: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

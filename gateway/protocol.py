@@ -1,0 +1,49 @@
+"""The HTTP server's protocol: uvicorn's, but what one turn of the event loop writes to a client leaves in one piece.
+
+uvicorn writes the head and the body of an answer apart, and uvloop sends each at once: two packets and two system
+calls, a tenth of what a small request costs.
+"""
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+
+class Protocol(HttpToolsProtocol):
+    """Give it to uvicorn as `http`."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, _Gathering(cast(asyncio.Transport, transport), self.loop)))
+
+
+class _Gathering:
+    """A transport whose writes wait for the end of the turn. Everything else is the transport's own."""
+
+    __slots__ = ("_loop", "_transport", "_waiting")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._waiting:
+            self._loop.call_soon(self._flush)
+        self._waiting.append(data)
+
+    def close(self) -> None:
+        self._flush()
+        self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size() + sum(map(len, self._waiting))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _flush(self) -> None:
+        waiting = self._waiting
+        if waiting:
+            self._waiting = []
+            self._transport.write(waiting[0] if len(waiting) == 1 else b"".join(waiting))
