@@ -1,7 +1,7 @@
 """The ASGI application: its routes, its life from start-up to shutdown, and what it says when a route fails."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from gateway.api import admin as admin_api
 from gateway.api import batches as batches_api
 from gateway.api import catalog as catalog_api
 from gateway.api import decision as decision_api
@@ -36,11 +37,11 @@ from gateway.held import held_of
 from gateway.ledger.database import UNREADABLE
 from gateway.reload import Reloader
 from gateway.runtime import Runtime
-from gateway.settings import Settings
+from gateway.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
 
-ROOMS = (decision_api, catalog_api, responses_api, files_api, batches_api, feedback_api, operations_api)
+ROOMS = (decision_api, catalog_api, responses_api, files_api, batches_api, feedback_api, operations_api, admin_api)
 
 
 def create_app(
@@ -48,14 +49,18 @@ def create_app(
     *,
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
+    load: Callable[..., Settings] = load_settings,
 ) -> Guard:
-    """The gateway, to be given to a server. Its parts live in `.builder` from start-up to shutdown."""
+    """The gateway, to be given to a server. Its parts live in `.builder` from start-up to shutdown.
+
+    *load* reads the settings anew when a reload is asked for.
+    """
     builder = Builder(version("pointsman"), engine_maker, knowledge_maker)
     app = FastAPI(
         title="Pointsman",
         summary="An OpenAI-compatible inference gateway that routes by proof.",
         version=version("pointsman"),
-        lifespan=_lifespan(settings, builder),
+        lifespan=_lifespan(settings, builder, load),
         redirect_slashes=False,
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
@@ -72,13 +77,15 @@ def create_app(
     return Guard(app, builder)
 
 
-def _lifespan(settings: Settings, builder: Builder):  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
+def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
+    settings: Settings, builder: Builder, load: Callable[..., Settings]
+):
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         await builder.open(settings)
         reloads = builder.runtime.meter.metrics.reloads
         reloader: Reloader[Runtime] = Reloader(
-            settings, builder.build, builder.swap, count=lambda result: reloads.of(result).inc()
+            settings, builder.build, builder.swap, count=lambda result: reloads.of(result).inc(), load=load
         )
         app.state.reloader = reloader
         try:

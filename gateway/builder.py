@@ -21,6 +21,7 @@ from gateway.meter import Meter, Metrics
 from gateway.responses import ResponseStore
 from gateway.runtime import Runtime
 from gateway.served import served_catalog
+from gateway.sessions import Sessions
 from gateway.settings import Settings
 from models.catalog import Catalog, CatalogError, Model
 from models.engine import Engine, EngineState
@@ -92,6 +93,7 @@ class Builder:
             feedback=FeedbackStore(database),
             idempotency=IdempotencyStore(database),
             limits=await open_store(settings.limits_place, database),
+            sessions=Sessions(),
             meter=meter,
             registry=registry,
         )
@@ -145,6 +147,7 @@ class Builder:
             feedback=old.feedback,
             idempotency=old.idempotency,
             limits=old.limits,
+            sessions=old.sessions,
             meter=old.meter,
             registry=old.registry,
         )

@@ -20,6 +20,7 @@ from gateway.limits.claim import LimitStore
 from gateway.meter import Meter
 from gateway.responses import ResponseStore
 from gateway.schema import Asked
+from gateway.sessions import Sessions
 from gateway.settings import Settings
 from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
@@ -46,6 +47,7 @@ class Runtime:
     feedback: FeedbackStore
     idempotency: IdempotencyStore
     limits: LimitStore
+    sessions: Sessions
     meter: Meter
     registry: CollectorRegistry
 
@@ -96,7 +98,7 @@ FIELDS = {
 
 def _able(catalog: Catalog, asked: Asked) -> tuple[str, ...]:
     """The models that can do what the request needs, cheapest first; for a named model only that."""
-    names = tuple(m.name for m in catalog if asked.needs <= m.abilities)
+    names = tuple(model.name for model in catalog.models_for(asked.needs))
     if asked.target == AUTO and names:
         return names
     if asked.target in names:

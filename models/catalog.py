@@ -242,6 +242,10 @@ class Catalog:
         """The models that answer conversations, cheapest tier first: what the router chooses among."""
         return tuple(model for model in self if Ability.CHAT in model.abilities)
 
+    def models_for(self, needs: frozenset[Ability]) -> tuple[Model, ...]:
+        """Those that have the abilities, cheapest tier first."""
+        return tuple(model for model in self if needs <= model.abilities)
+
     def only(self, names: tuple[str, ...]) -> "Catalog":
         """The catalogue reduced to *names*. Raises CatalogError for a name it does not have."""
         unknown = [name for name in names if name not in self.models]
