@@ -8,10 +8,14 @@ import anyio.to_thread
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.batches import BatchStore
 from gateway.cache.embedding import EmbedMaker, no_embedder
 from gateway.cache.opening import CacheOpener
 from gateway.dispatch import Dispatcher, replicas_of
+from gateway.feedback import FeedbackStore
+from gateway.files import FileStore
 from gateway.guardrails.rails import Rails
+from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys, read_pepper
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
@@ -20,6 +24,7 @@ from gateway.meter import Meter, Metrics
 from gateway.responses import ResponseStore
 from gateway.runtime import Runtime
 from gateway.served import served_catalog
+from gateway.sessions import Sessions
 from gateway.settings import Settings
 from models.catalog import Catalog, CatalogError, Model
 from models.engine import Engine, EngineState
@@ -96,9 +101,15 @@ class Builder:
             keys=Keys(database, read_pepper(settings.data_dir)),
             ledger=ledger,
             responses=ResponseStore(database, retention=timedelta(days=settings.response_retention_days)),
+            files=FileStore(database, settings.data_dir),
+            batches=BatchStore(database),
+            wake_batches=asyncio.Event(),
+            feedback=FeedbackStore(database),
+            idempotency=IdempotencyStore(database),
             limits=await open_store(settings.limits_place, database),
             cache=cache,
             rails=rails,
+            sessions=Sessions(),
             meter=meter,
             registry=registry,
         )
@@ -148,9 +159,15 @@ class Builder:
             keys=old.keys,
             ledger=old.ledger,
             responses=old.responses.kept_for(timedelta(days=settings.response_retention_days)),
+            files=old.files,
+            batches=old.batches,
+            wake_batches=old.wake_batches,
+            feedback=old.feedback,
+            idempotency=old.idempotency,
             limits=old.limits,
             cache=cache,
             rails=rails,
+            sessions=old.sessions,
             meter=old.meter,
             registry=old.registry,
         )

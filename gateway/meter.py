@@ -22,6 +22,7 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 NO_MODEL = "none"  # label of requests that ended before a model was chosen
 REASON_LIMIT_CHARACTERS = 1000
+REPLAYED = "idempotent"  # what the ledger's `cache` says of a replay
 CODE_LIMIT_CHARACTERS = 64  # the ledger's column; an engine may send a longer one
 CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which takes up to a second, and closes its tab
 
@@ -97,6 +98,7 @@ class Metrics:
         self.recovered = gauge("ledger_recovered_charges", "Charges taken from journals of dead processes.")
         self.lost = gauge("ledger_lost_requests", "Requests whose process died in the middle.")
         self.unkept_refusals = gauge("ledger_unkept_refusals", "Refused requests without a charge: no room.")
+        self.feedback = counter("feedback_total", "Outcomes that callers have told, by kind of value.", "kind")
         self.reloads = counter("reloads_total", "Reloads of the settings, by result.", "result")
         self.build_info = gauge("build_info", "1, with the version.", "version")
 
@@ -118,6 +120,11 @@ class Meter:
         self.metrics.in_flight.inc()
         tab = self._tabs[request_id] = Tab(request_id, self.ledger.intend, self._settle, safe)
         return tab
+
+    def is_open(self, request_id: str, caller_id: str) -> bool:
+        """Whether this request of this caller is being answered here now."""
+        tab = self._tabs.get(request_id)
+        return tab is not None and tab.caller == caller_id
 
     def discard(self, discarded: Discarded) -> None:
         """Work that was done in vain goes on the request's tab, while that is open."""
@@ -150,7 +157,7 @@ class Meter:
             metrics.decide.observe(charge.decide_seconds)
         if charge.first_chunk_seconds is not None:
             metrics.first_chunk.of(label).observe(charge.first_chunk_seconds)
-        if charge.attempts == 0 and charge.cache is None:
+        if charge.model is None:  # nobody was called, and the cache had nothing
             return
         if charge.prompt_tokens is None or charge.completion_tokens is None:
             metrics.uncounted.of(label).inc()
@@ -197,11 +204,20 @@ class Tab:
         """Since the request was received."""
         return perf_counter() - self._start
 
+    @property
+    def caller(self) -> str | None:
+        caller: str | None = self._known.get("caller")
+        return caller
+
     def asked(self, model: str, *, streamed: bool) -> None:
         self._known.update(asked=model, streamed=streamed)
 
     def held_by(self, caller: Caller, operation: str) -> None:
         self._known.update(caller=caller.id, team=caller.team, operation=operation)
+
+    def replayed(self) -> None:
+        """The client gets what it got before, under its own idempotency key; nothing is computed."""
+        self._known["cache"] = REPLAYED
 
     def decided(self, decision: Decision, seconds: float) -> None:
         self._known.update(
@@ -224,7 +240,7 @@ class Tab:
         self._known["first_chunk_seconds"] = self.seconds
         self._reply = reply
 
-    def replayed(self, model: Model, kind: str, usage: Usage | None) -> None:
+    def from_cache(self, model: Model, kind: str, usage: Usage | None) -> None:
         """The cache has what *model* answered before, with *usage*: nobody is called, and it costs nothing."""
         self._model = model
         self._saved = usage
@@ -244,7 +260,7 @@ class Tab:
         usage, engine_seconds = self._counts(outcome)
         cost_usd, safe_cost_usd = _costs(self._model, self._safe, usage, engine_seconds or 0.0)
         if "cache" in self._known:
-            cost_usd = Decimal(0)
+            cost_usd = Decimal(0)  # whoever asked first has paid
             safe_cost_usd = self._safe.expected_cost_usd(self._saved) if self._saved else None
         return Charge(
             id=self.request_id,

@@ -5,7 +5,6 @@ again. Meanwhile rates are kept by each process alone, and whoever has a budget 
 lost come back from the ledger. It may not evict (`maxmemory-policy noeviction`): an evicted counter is money unspent.
 """
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,11 +12,12 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from gateway.limits.batches import Batches, Script, script
 from gateway.limits.claim import (
     HOLD_SECONDS,
     NEVER_BEGUN,
@@ -39,7 +39,6 @@ log = structlog.get_logger(__name__)
 
 DEADLINE_SECONDS = 0.05  # what a dead or slow Redis may add to a request
 PAUSE_SECONDS = 1.0  # without asking it again: a slow Redis is not made slower, and few requests wait for it
-CONNECTIONS = 32  # at once; more wait for one, within the deadline
 PREFIX = "{pointsman}:"  # braces: one slot of a cluster, as a script needs
 ID_BYTES = 12
 
@@ -67,7 +66,7 @@ end
 
 # KEYS: seeded, holds, this hold, a counter for each claim.
 # ARGV: id, prefix of holds, milliseconds of a hold, 1 for money, then for each claim: units, capacity, drain, keep.
-RESERVE = (
+RESERVE = script(
     DRAINED
     + """
 if ARGV[4] == '1' and redis.call('EXISTS', KEYS[1]) == 0 then return {-1} end
@@ -115,7 +114,7 @@ return answer
 )
 
 # KEYS: holds, this hold, a counter for each claim. ARGV: id, then for each claim: units it came to, drain, keep.
-SETTLE = (
+SETTLE = script(
     DRAINED
     + """
 if redis.call('EXISTS', KEYS[2]) == 0 then return 0 end
@@ -133,7 +132,7 @@ return 1
 )
 
 # KEYS: seeded, a counter for each window. ARGV: keep, then what each has spent at least.
-SEED = (
+SEED = script(
     DRAINED
     + """
 for place = 2, #KEYS do
@@ -148,15 +147,13 @@ return 1
 
 def connect(url: str) -> Redis:
     """A client that fails fast: no retries of its own, every wait within the deadline."""
-    pool = BlockingConnectionPool.from_url(
+    client: Redis = Redis.from_url(
         url,
-        max_connections=CONNECTIONS,
-        timeout=DEADLINE_SECONDS,
         socket_timeout=DEADLINE_SECONDS,
         socket_connect_timeout=DEADLINE_SECONDS,
         retry=Retry(NoBackoff(), 0),
     )
-    return Redis.from_pool(pool)
+    return client
 
 
 class RedisStore:
@@ -169,13 +166,10 @@ class RedisStore:
         *,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._client = client
+        self._batches = Batches(client, DEADLINE_SECONDS)
         self._spent = spent
         self._clock = clock
         self._local = MemoryStore()
-        self._reserve_script = client.register_script(RESERVE)
-        self._settle_script = client.register_script(SETTLE)
-        self._seed_script = client.register_script(SEED)
         self._paused_until = float("-inf")
         self._unsettled = Unsettled(self._settle)
         self._steps = Uninterrupted()
@@ -201,12 +195,12 @@ class RedisStore:
     async def seed(self, spent: Mapping[str, int]) -> None:
         keep = SEEDED_KEPT_SECONDS * 1000
         keys = [f"{PREFIX}seeded", *(f"{PREFIX}{key}" for key in spent)]
-        await self._ask(self._seed_script, keys, [keep, *spent.values()])
+        await self._ask(SEED, keys, [keep, *spent.values()])
 
     async def close(self) -> None:
         await self._steps.close()
         await self._unsettled.again()
-        await self._client.aclose()
+        await self._batches.close()
 
     async def _take(self, claims: tuple[Claim, ...]) -> Reservation:
         reservation = Reservation(secrets.token_hex(ID_BYTES), claims, ())
@@ -217,7 +211,7 @@ class RedisStore:
         if self._clock() < self._paused_until:
             raise Unreachable("Redis did not answer a moment ago")
         try:
-            answer = await self._ask(self._reserve_script, keys, arguments)
+            answer = await self._ask(RESERVE, keys, arguments)
         except Unreachable:
             self._unsettled.doubt(reservation)
             raise
@@ -244,7 +238,7 @@ class RedisStore:
             arguments += [came_to(claim, actual) * claim.scale, claim.drain, _keep_ms(claim)]
         if self._clock() < self._paused_until:
             raise Unreachable("Redis did not answer a moment ago")
-        await self._ask(self._settle_script, keys, arguments)
+        await self._ask(SETTLE, keys, arguments)
 
     def _reseed(self) -> None:
         if not self._seeding:
@@ -260,11 +254,10 @@ class RedisStore:
         finally:
             self._seeding = False
 
-    async def _ask(self, script: Any, keys: list[str], arguments: list[Any]) -> Any:
+    async def _ask(self, script: Script, keys: Sequence[str], arguments: Sequence[str | int]) -> Any:
         """Raises Unreachable, and lets Redis alone for a while then."""
         try:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                answer = await script(keys=keys, args=arguments)
+            answer = await self._batches.ask(script, keys, arguments)
         except (RedisError, OSError, TimeoutError) as error:
             self._paused_until = self._clock() + PAUSE_SECONDS
             if not self.degraded:

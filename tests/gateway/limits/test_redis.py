@@ -1,5 +1,6 @@
 """A Redis that is dead, slow or has lost its memory: rates go on locally, money is refused, and both come back."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -58,9 +59,9 @@ async def outage(
     url, process = server
     clock = Clock()
     bench = RedisBench(url)
+    monkeypatch.setattr(redis, "DEADLINE_SECONDS", 0.2)  # a busy machine is not taken for a dead Redis
     store = RedisStore(connect(url), bench._spent, clock=clock)
     await bench.store.seed({})
-    monkeypatch.setattr(redis, "DEADLINE_SECONDS", 0.2)  # a busy machine is not taken for a dead Redis
     yield Outage(bench, store, clock, process)
     if process.poll() is None:
         os.kill(process.pid, signal.SIGCONT)
@@ -97,7 +98,7 @@ async def test_without_redis_rates_are_kept_locally_and_money_is_refused(outage:
 async def test_while_redis_is_let_alone_nobody_waits_for_it(outage: Outage, monkeypatch: pytest.MonkeyPatch) -> None:
     outage.hang()
     await outage.store.reserve([requests(1000)])
-    monkeypatch.setattr(redis, "DEADLINE_SECONDS", 30.0)
+    monkeypatch.setattr(outage.store._batches, "_deadline_seconds", 30.0)
     start = perf_counter()
     for _ in range(100):
         await outage.store.settle(await outage.store.reserve([requests(1000)]), {})
@@ -149,3 +150,18 @@ async def test_the_last_cent_of_a_million_dollars_is_counted_exactly(outage: Out
     assert (await outage.store.reserve([money(1, cap)])).left == (0,)
     with pytest.raises(Refused):
         await outage.store.reserve([money(1, cap)])
+
+
+async def test_a_hundred_at_once_need_one_connection(outage: Outage) -> None:
+    before = len(await outage.bench.client.client_list())
+    made = await asyncio.gather(*(outage.store.reserve([requests(1000)]) for _ in range(100)))
+    assert len({reservation.left for reservation in made}) == 100
+    assert len(await outage.bench.client.client_list()) <= before + 1
+
+
+async def test_a_redis_that_was_started_anew_is_given_the_scripts_again(outage: Outage) -> None:
+    await outage.store.reserve([requests(1000)])
+    await outage.bench.client.script_flush()
+    made = await asyncio.gather(*(outage.store.reserve([requests(1000)]) for _ in range(3)))
+    assert sorted(reservation.left[0] for reservation in made) == [996, 997, 998]
+    assert not outage.store.degraded
