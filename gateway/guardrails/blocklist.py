@@ -20,8 +20,8 @@ class Blocklist(RailSection):
     """Words or phrases, in capitals or not, as whole words."""
 
     kind: Literal["blocklist"]
-    words: tuple[str, ...] = Field((), description="words and phrases")
-    file: Path | None = Field(None, description="more of them, one a line; lines that begin with # say nothing")
+    words: tuple[str, ...] = Field(default=(), description="words and phrases")
+    file: Path | None = Field(default=None, description="more of them, one a line; lines that begin with # say nothing")
 
     def rail(self) -> Guardrail:
         words = [*self.words, *(_read(self.file) if self.file is not None else ())]

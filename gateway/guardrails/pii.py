@@ -31,9 +31,11 @@ class Pii(RailSection):
     """Personal data, by their form."""
 
     kind: Literal["pii"]
-    entities: tuple[Entity, ...] = Field(tuple(Entity), min_length=1, description="what is looked for; all if unset")
+    entities: tuple[Entity, ...] = Field(
+        default=tuple(Entity), min_length=1, description="what is looked for; all if unset"
+    )
     region: str | None = Field(
-        None,
+        default=None,
         pattern="^[A-Z]{2}$",
         description="country whose telephone numbers are found without their + too, such as US; none when unset",
     )

@@ -79,9 +79,9 @@ class RailSection(Section):
     """What every kind of guardrail is told; a kind adds its own keys and makes its rail."""
 
     on: tuple[Side, ...] = Field(
-        tuple(Side), min_length=1, description="what is looked at: request, answer, or both when unset"
+        default=tuple(Side), min_length=1, description="what is looked at: request, answer, or both when unset"
     )
-    action: Action = Field(Action.MASK, description="mask what is found, or refuse the request or the answer")
+    action: Action = Field(default=Action.MASK, description="mask what is found, or refuse the request or the answer")
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:
