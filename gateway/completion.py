@@ -59,12 +59,12 @@ async def _kept(held: Held, search: Search, decision: Decision) -> Answer | None
 
 
 async def _seen(held: Held, asked: Asked, answer: Answer, search: Search | None) -> Answer:
-    """*answer* as the client may see it, kept for the next time if it was given to the request as it is."""
+    """*answer* as the client may see it, and kept for the next time."""
     reply, rails = answer.reply, held.runtime.rails
-    is_clamped = held.admission is not None and held.admission.max_tokens is not None
+    is_limited = held.admission is not None and held.admission.max_tokens is not None
     try:
-        if search is not None and answer.cache is None and not is_clamped:
-            reply = await search.keep(reply, answer.model)
+        if search is not None and answer.cache is None:
+            reply = await search.keep(reply, answer.model, is_limited=is_limited)
         if rails is not None:
             reply = rails.guarded(reply, asked)
     except BaseException:

@@ -4,7 +4,7 @@ An answer belongs to the model that would be called: `auto` finds what the decid
 Two equal requests at the same time both call the model; the later answer stays.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -91,11 +91,14 @@ class Search:
         semantic = self._semantic
         return None if semantic is None else await self._alike(semantic, model)
 
-    async def keep(self, reply: Reply, model: Model) -> Reply:
-        """*reply* of *model*, kept once it has come to a good end."""
+    async def keep(self, reply: Reply, model: Model, *, is_limited: bool = False) -> Reply:
+        """*reply* of *model*, kept once it has come to a good end. `is_limited`: to what the caller can pay, who may be
+        another the next time.
+        """
+        ends = set(self._cache.settings.finish_reasons) - ({"length"} if is_limited else set())
 
         async def keep(blocks: Sequence[bytes], usage: Usage | None) -> None:
-            document = self._document(blocks, usage)
+            document = self._document(blocks, usage, ends)
             if document is not None:
                 await self._put(document, model)
 
@@ -127,7 +130,7 @@ class Search:
         blocks = told(document, asked.operation, include_usage=asked.include_usage) if asked.stream else [answer]
         return Replayed(blocks, usage_of(document), kind)
 
-    def _document(self, blocks: Sequence[bytes], usage: Usage | None) -> Document | None:
+    def _document(self, blocks: Sequence[bytes], usage: Usage | None, ends: Set[str]) -> Document | None:
         """The whole answer, if it may be kept: it ended as it should, and it is known what it took."""
         if sum(map(len, blocks)) > KEPT_LIMIT_BYTES:
             return None
@@ -140,8 +143,7 @@ class Search:
             return None
         if self._asked.operation is Operation.EMBEDDING:
             return document
-        ends = [choice.get("finish_reason") for choice in document["choices"]]
-        is_kept = document.get("usage") and all(end in self._cache.settings.finish_reasons for end in ends)
+        is_kept = document.get("usage") and all(choice.get("finish_reason") in ends for choice in document["choices"])
         return document if is_kept else None
 
     def _whole(self, blocks: Sequence[bytes], usage: Usage | None) -> Document:
