@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from gateway.api import admin as admin_api
 from gateway.api import batches as batches_api
@@ -139,7 +140,14 @@ async def _routing_error(request: Request, error: Exception) -> Response:
     path = request.url.path[:200]
     shaped: GatewayError
     if error.status_code == 405:
-        shaped = MethodNotAllowed(f"{request.method} is not possible on {path}")
+        shaped = MethodNotAllowed(f"{request.method} is not possible on {path}", allow=_methods(request))
     else:
         shaped = NotFound(f"there is nothing at {path}; the API is under /v1, its description at /openapi.json")
-    return error_response(shaped, error.headers)
+    return error_response(shaped)
+
+
+def _methods(request: Request) -> str:
+    """All that are possible on this path; Starlette names those of the first route that has it."""
+    routes = [*request.app.router.routes, *(route for api in ROOMS for route in api.routes.routes)]
+    there = [route for route in routes if isinstance(route, Route) and route.path_regex.match(request.url.path)]
+    return ", ".join(sorted({method for route in there for method in route.methods or ()} - {"HEAD"}))

@@ -58,7 +58,7 @@ class TooLong(HttpError): ...
 
 
 class Origin:
-    """One server, and the connections to it.
+    """One server, and the connections to it. For use in one event loop.
 
     *url*: `http[s]://host[:port][/base]`; the base goes before every path. *headers* go with every request. *tls*:
     instead of the system's certificate authorities and checks. Raises ValueError for what cannot be asked.
@@ -162,7 +162,7 @@ class Origin:
     def _kept(self, now: float) -> "_Connection | None":
         while self._idle:
             connection, _ = self._idle.popitem()
-            if connection.deadline > now:
+            if connection.deadline > now and not connection.closing:
                 return connection
             connection.abort()
         return None
@@ -191,8 +191,9 @@ class Origin:
         if self._closed:
             connection.abort()
             raise ConnectFailed(f"{self.name}: this origin has been closed meanwhile")
-        if not connection.closing:
-            self._open.add(connection)
+        if connection.closing:
+            raise Disconnected(f"{self.name}: the connection was closed before anything was asked")
+        self._open.add(connection)
 
     def keep(self, connection: "_Connection", announced_seconds: float) -> bool:
         """Whether the connection stays for the next request. *announced_seconds*: how long the server will keep it."""
@@ -202,10 +203,6 @@ class Origin:
         self._idle[connection] = None
         connection.watch(connection.loop.time() + seconds)
         return True
-
-    def ended(self, connection: "_Connection") -> None:
-        """No request may use it any more."""
-        self._idle.pop(connection, None)
 
     def gone(self, connection: "_Connection") -> None:
         self._idle.pop(connection, None)
@@ -350,10 +347,7 @@ class _Connection(asyncio.Protocol):
         self._head_only = method == "HEAD"
         self._complete = self._reusable = False
         self._unread_bytes = 0
-        if self.closing:  # what a new connection hears before it has asked ends it, too
-            self._hung_up(None)
-        else:
-            self._transport.write(message)
+        self._transport.write(message)
         try:
             while not response.status and response._connection is not None:
                 await self.news(response, deadline)
@@ -394,7 +388,6 @@ class _Connection(asyncio.Protocol):
         self.abort()
 
     def abort(self) -> None:
-        self._origin.ended(self)
         self._transport.abort()
 
     # What the event loop tells
@@ -423,8 +416,7 @@ class _Connection(asyncio.Protocol):
         response.wake()
 
     def eof_received(self) -> None:
-        self._origin.ended(self)
-        self._hung_up(None)
+        self._hung_up(None)  # the event loop closes the connection
 
     def connection_lost(self, error: Exception | None) -> None:
         self._hung_up(error)
@@ -458,21 +450,16 @@ class _Connection(asyncio.Protocol):
         assert self._response is not None
         if self._response.status:  # else it was an interim one, 1xx
             self._complete = True
-            self._reusable = self._parser.should_keep_alive()
+            self._reusable = self._parser.should_keep_alive() and not self._head_only
             self._fields.clear()  # of the trailer
 
     # What follows from it
 
     def _finish(self, response: Response) -> None:
         self._detach(None)
-        transport = self._transport
-        written = not transport.get_write_buffer_size()  # else the answer came before the request was out
-        if self._reusable and written and not transport.is_closing():
-            if self._paused:
-                self.taken()
-            if self._origin.keep(self, _announced_seconds(response._fields)):
-                return
-        self.abort()
+        written = not self._transport.get_write_buffer_size()  # else the answer came before the request was out
+        if not (self._reusable and written and self._origin.keep(self, _announced_seconds(response._fields))):
+            self.abort()
 
     def _hung_up(self, error: Exception | None) -> None:
         response = self._response
@@ -506,8 +493,6 @@ class _Connection(asyncio.Protocol):
             return
         if self.loop.time() < self.deadline:
             self.watch(self.deadline)
-        elif response is None:
-            self.abort()
         else:
             self.give_up(TimedOut(f"{self._origin.name}: nothing came in the time given"))
 

@@ -10,11 +10,13 @@ import socket
 import ssl
 import struct
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVarTuple
 
 from tests.fakes import Received
 
+Ts = TypeVarTuple("Ts")
 Script = Callable[["Peer"], Awaitable[None]]
 
 
@@ -181,14 +183,21 @@ class Wire(asyncio.Transport):
 
 
 class WiredLoop(asyncio.SelectorEventLoop):
-    """Connects to nowhere. `wires` are the connections so far; `unwritten_bytes` never leave them."""
+    """Connects to nowhere. `wires` are the connections so far, `alarms` the timers; `unwritten_bytes` never get out."""
 
     def __init__(self) -> None:
         super().__init__()
         self.wires: list[Wire] = []
         self.unwritten_bytes = 0
+        self.alarms: list[asyncio.TimerHandle] = []
 
     async def create_connection(self, protocol_factory: Any, *args: Any, **options: Any) -> Any:
         protocol = protocol_factory()
         self.wires.append(Wire(protocol, self.unwritten_bytes))
         return self.wires[-1], protocol
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        self.alarms.append(super().call_at(when, callback, *args, context=context))
+        return self.alarms[-1]

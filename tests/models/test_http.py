@@ -45,9 +45,18 @@ def run(request: pytest.FixtureRequest) -> Run[Any]:
 
     def running(test: Coroutine[Any, Any, T]) -> T:
         with asyncio.Runner(loop_factory=factory) as runner:
-            return runner.run(asyncio.wait_for(test, TEST_LIMIT_SECONDS))
+            return run_strictly(runner, test)
 
     return running
+
+
+def run_strictly(runner: asyncio.Runner, test: Coroutine[Any, Any, T]) -> T:
+    """In limited time, and with nothing that an event loop would merely log."""
+    complaints: list[dict[str, Any]] = []
+    runner.get_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    result = runner.run(asyncio.wait_for(test, TEST_LIMIT_SECONDS))
+    assert not complaints
+    return result
 
 
 def run_wired(test: Callable[[WiredLoop], Coroutine[Any, Any, T]]) -> T:
@@ -59,7 +68,7 @@ def run_wired(test: Callable[[WiredLoop], Coroutine[Any, Any, T]]) -> T:
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.get_loop()
-        return runner.run(asyncio.wait_for(test(loops[0]), TEST_LIMIT_SECONDS))
+        return run_strictly(runner, test(loops[0]))
 
 
 @asynccontextmanager
@@ -292,6 +301,7 @@ READ = {
     "another protocol offered": Case(OK + b"upgrade: h2c\r\nconnection: upgrade\r\ncontent-length: 5\r\n\r\nhello"),
     "HEAD": Case(OK + b"content-length: 5\r\n\r\n", b"", method="HEAD", reused=False),
     "HEAD with chunks": Case(CHUNKED, b"", method="HEAD", reused=False),
+    "HEAD with a body": Case(HELLO, b"", method="HEAD", reused=False),
     "connection: close": Case(OK + b"connection: close\r\ncontent-length: 5\r\n\r\nhello", reused=False),
     "connection: Close, chunked": Case(
         OK + b"Connection: Close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n", reused=False
@@ -445,6 +455,12 @@ def sent_answers(draw: st.DrawFn) -> Sent:
             return Sent(head + b"transfer-encoding: chunked\r\n\r\n" + chunks + end, body, kept, False)
         case _:
             return Sent(head + b"\r\n" + body, body, False, True)
+
+
+async def play_on(loop: WiredLoop, piece: bytes) -> None:
+    """Deliver *piece* to the only wire, when whoever reads has begun to wait."""
+    await passes(2)
+    loop.wires[0].hear(piece)
 
 
 async def play(loop: WiredLoop, whole: bytes, cuts: Sequence[int] = ()) -> Wire:
@@ -693,7 +709,7 @@ def test_a_connect_that_lasts_too_long_is_a_failed_connect() -> None:
             await Origin("http://engine").request("GET", "/", timeout_seconds=SHORT_SECONDS)
 
     with asyncio.Runner(loop_factory=DeafLoop) as runner:
-        runner.run(asyncio.wait_for(test(), TEST_LIMIT_SECONDS))
+        run_strictly(runner, test())
 
 
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200", CONTINUE])
@@ -799,7 +815,7 @@ def test_an_idle_caller_is_no_time_out(run: Run[None]) -> None:
 # Connections that are kept
 
 
-def test_requests_in_progress_have_a_connection_each_and_the_last_used_is_taken_first(run: Run[None]) -> None:
+def test_requests_in_progress_have_a_connection_each(run: Run[None]) -> None:
     async def test() -> None:
         async with asking(answering(*[HELLO] * 3)) as (origin, server):
             await asyncio.gather(*[body_of(response) for response in [await get(origin), await get(origin)]])
@@ -808,6 +824,48 @@ def test_requests_in_progress_have_a_connection_each_and_the_last_used_is_taken_
             assert [await body_of(response) for response in responses] == [b"hello"] * 3
 
     run(test())
+
+
+def test_the_connection_used_last_is_used_next() -> None:
+    """So that those a burst has left over grow old and are closed."""
+
+    async def test(loop: WiredLoop) -> None:
+        origin = Origin("http://engine")
+        asked = [asyncio.create_task(get(origin)) for _ in range(3)]
+        await until(lambda: len(loop.wires) == 3)
+        for wire in (loop.wires[0], loop.wires[2], loop.wires[1]):
+            wire.hear(HELLO)
+            wire.written = b""
+        await asyncio.gather(*asked)
+        for _ in range(3):
+            again = asyncio.create_task(get(origin))
+            assert await play(loop, HELLO) is loop.wires[1]
+            await again
+        await origin.close()
+
+    run_wired(test)
+
+
+def test_one_alarm_serves_a_connection_and_is_hardly_ever_moved() -> None:
+    async def test(loop: WiredLoop) -> None:
+        origin = Origin("http://engine")
+        loop.alarms.clear()
+        for _ in range(50):
+            asked = asyncio.create_task(post(origin))
+            await play(loop, CHUNKED)
+            response = await asked
+            reading = asyncio.create_task(response.read(LONG_SECONDS / 2))
+            await play_on(loop, b"5\r\nhello\r\n")
+            assert await reading == b"hello"
+            reading = asyncio.create_task(response.read(LONG_SECONDS))
+            await play_on(loop, b"0\r\n\r\n")
+            assert await reading == b""
+        alarms = [alarm for alarm in loop.alarms if alarm.when() < loop.time() + LONG_SECONDS]
+        assert len([alarm for alarm in alarms if not alarm.cancelled()]) == 1
+        assert len(alarms) <= 5
+        await origin.close()
+
+    run_wired(test)
 
 
 def test_no_more_connections_are_kept_than_allowed(run: Run[None]) -> None:
@@ -900,7 +958,7 @@ def test_a_request_on_a_kept_connection_that_dies_unanswered_is_sent_once_more(r
         async def script(peer: Peer) -> None:
             if len(server.peers) == 1:
                 await peer.request()
-                await peer.send(HELLO)
+                await peer.send(HELLO[:10], HELLO[10:])
                 bodies.append((await peer.request()).body)
                 if reset:
                     peer.reset()
@@ -922,9 +980,9 @@ def test_a_request_on_a_kept_connection_that_dies_unanswered_is_sent_once_more(r
 def test_it_is_sent_once_more_only_then(run: Run[None], also: str) -> None:
     async def test() -> None:
         async def script(peer: Peer) -> None:
+            await peer.request()
             if len(server.peers) > 1:
                 return
-            await peer.request()
             await peer.send(HELLO)
             await peer.request()
             if also == "a byte has come":
@@ -1106,6 +1164,25 @@ def test_reading_stops_at_the_limit_and_goes_on_when_all_is_read() -> None:
         wire.hear(b"x" * (100000 - http.UNREAD_LIMIT_BYTES - 1))
         assert len(await body_of(response)) == 100000 - http.UNREAD_LIMIT_BYTES - 1
         assert origin.idle_connections == 1
+        await origin.close()
+
+    run_wired(test)
+
+
+def test_a_long_body_is_no_long_head() -> None:
+    """However much has been read before, bytes that bring no body are counted from there on."""
+
+    async def test(loop: WiredLoop) -> None:
+        origin = Origin("http://engine")
+        asked = asyncio.create_task(post(origin))
+        wire = await play(loop, CHUNKED)
+        response = await asked
+        for _ in range(70):
+            wire.hear(b"400\r\n" + b"x" * 0x400 + b"\r\n")
+            assert len(await response.read(LONG_SECONDS)) == 0x400
+        wire.hear(b"5\r\n")
+        wire.hear(b"hello\r\n0\r\n\r\n")
+        assert await body_of(response) == b"hello"
         await origin.close()
 
     run_wired(test)
