@@ -26,6 +26,7 @@ NOT_IN_KEY = frozenset(
         "user",
     }
 )
+FORMAT = 1  # of what is kept; another one is not read by a gateway that does not know it
 VARYING = "varying text"  # stands for a text that may be another one
 Parts = Mapping[str, Any]
 
@@ -70,7 +71,9 @@ def _digest(holder: str, model: Model, asked: Asked, body: Parts) -> str | None:
     # The template's syntax is of no account: what is hashed is the request as the model would get it.
     asks = {name: value for name, value in body.items() if name not in NOT_IN_KEY}
     try:
-        written = orjson.dumps([holder, asked.operation, model.name, model.build, asks], option=orjson.OPT_SORT_KEYS)
+        written = orjson.dumps(
+            [FORMAT, holder, asked.operation, model.name, model.build, asks], option=orjson.OPT_SORT_KEYS
+        )
     except orjson.JSONEncodeError:
         return None
     return hashlib.sha256(written).hexdigest()

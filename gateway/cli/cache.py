@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
-from gateway.cache.embedding import no_embedder
+from gateway.cache.embedding import EmbedMaker, no_embedder
 from gateway.cache.evidence import count_pairs, name_of, read_pairs, record
 from gateway.cli.screen import console
 from gateway.settings import load_settings
 from router.bar import Verdict, parse_bar
+
+EMBED_MAKER: EmbedMaker = no_embedder  # the one that the gateway is built with
 
 app = typer.Typer(help="Judge the cache of answers to prompts alike.", no_args_is_help=True)
 app.callback()(lambda: None)  # a group, although it has one command so far
@@ -30,7 +32,7 @@ def evaluate(
     Choose the threshold on other pairs than those that are counted: the bound is that of one look.
     """
     settings = load_settings()
-    counted = count_pairs(read_pairs(pairs), no_embedder(), threshold)
+    counted = count_pairs(read_pairs(pairs), EMBED_MAKER(), threshold)
     shown = parse_bar(settings.bar, settings.confidence).judge(counted.tally)
     console.print(f"{name_of(threshold)} answers {counted.tally.total} of {counted.pairs} pairs", highlight=False)
     console.print(f"{shown.verdict}: {shown.says}", highlight=False)

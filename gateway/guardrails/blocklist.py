@@ -25,7 +25,7 @@ class Blocklist(RailSection):
 
     def rail(self) -> Guardrail:
         words = [*self.words, *(_read(self.file) if self.file is not None else ())]
-        return Guardrail("blocklist", [Words(words)], self.on, self.action)
+        return Guardrail("blocklist", [Words(words)], self.applies_to, self.action)
 
 
 class Words:

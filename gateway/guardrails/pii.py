@@ -31,9 +31,7 @@ class Pii(RailSection):
     """Personal data, by their form."""
 
     kind: Literal["pii"]
-    entities: tuple[Entity, ...] = Field(
-        default=tuple(Entity), min_length=1, description="what is looked for; all if unset"
-    )
+    entities: tuple[Entity, ...] = Field(default=tuple(Entity), description="what is looked for; all if unset")
     region: str | None = Field(
         default=None,
         pattern="^[A-Z]{2}$",
@@ -41,11 +39,13 @@ class Pii(RailSection):
     )
 
     def rail(self) -> Guardrail:
+        if not self.entities:
+            raise ValueError(f"'entities' must name some of: {', '.join(Entity)}")
         try:
             forms = [FORMS[entity](self.region) for entity in dict.fromkeys(self.entities)]
         except ImportError as error:
             raise ValueError("guardrails of kind pii need the extra: pip install pointsman[guardrails]") from error
-        return Guardrail("pii", forms, self.on, self.action)
+        return Guardrail("pii", forms, self.applies_to, self.action)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Guardrail:
 
     name: str
     finders: Sequence[Finder]
-    on: Collection[Side]
+    applies_to: Collection[Side]
     action: Action
 
     def findings(self, text: str, start: int) -> Iterator[Finding]:
@@ -78,13 +78,15 @@ class Guardrail:
 class RailSection(Section):
     """What every kind of guardrail is told; a kind adds its own keys and makes its rail."""
 
-    on: tuple[Side, ...] = Field(
-        default=tuple(Side), min_length=1, description="what is looked at: request, answer, or both when unset"
+    applies_to: tuple[Side, ...] = Field(
+        default=tuple(Side), description="what is looked at: request, answer, or both when unset"
     )
     action: Action = Field(default=Action.MASK, description="mask what is found, or refuse the request or the answer")
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:
+        if not self.applies_to:
+            raise ValueError("'applies_to' must name request, answer or both")
         self.rail()
         return self
 

@@ -34,7 +34,7 @@ class Rails:
         rails = [section.rail() for section in sections]
         if not rails:
             return None
-        request, answer = ([rail for rail in rails if side in rail.on] for side in (Side.REQUEST, Side.ANSWER))
+        request, answer = ([rail for rail in rails if side in rail.applies_to] for side in (Side.REQUEST, Side.ANSWER))
         return cls(request, answer)
 
     async def passed(self, asked: Asked) -> Asked:

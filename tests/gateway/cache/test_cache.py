@@ -208,7 +208,7 @@ models:
 
 
 async def test_a_guardrail_looks_at_kept_answers_too(rig: OpenRig) -> None:
-    rails = [{"kind": "blocklist", "words": ["number"], "on": ["answer"]}]
+    rails = [{"kind": "blocklist", "words": ["number"], "applies_to": ["answer"]}]
     async with rig(cache=ON, small=counting(), guardrails=rails) as r:
         assert await whole(r) == ("answer [BLOCKED] 1", None)
         assert await whole(r) == ("answer [BLOCKED] 1", "exact")

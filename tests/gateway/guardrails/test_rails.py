@@ -62,7 +62,7 @@ models:
   - {name: small, engine: scripted, tier: 0, context_tokens: 99, abilities: [chat, completions, embeddings]}
   - {name: large, engine: scripted, tier: 1, context_tokens: 99}
 """
-    async with rig(guardrails=[{**MASK, "on": ["request"]}], catalog=catalog) as r:
+    async with rig(guardrails=[{**MASK, "applies_to": ["request"]}], catalog=catalog) as r:
         await r.http.post(path, json={"model": "small", field: ["no", "secret"]})
         assert r.engines["small"].calls[0].body[field] == ["no", "[BLOCKED]"]
         refused = await r.http.post(path, json={"model": "small", field: [1, 2]})
@@ -97,7 +97,7 @@ async def test_a_refused_stream_of_another_protocol_ends_as_it_does_there(rig: O
 
 
 async def test_what_is_on_requests_only_lets_answers_pass_as_bytes(rig: OpenRig) -> None:
-    async with rig(guardrails=[{**MASK, "on": ["request"]}], small=lambda call: [Say("secret")]) as r:
+    async with rig(guardrails=[{**MASK, "applies_to": ["request"]}], small=lambda call: [Say("secret")]) as r:
         response = await r.http.post(CHAT, json=chat("small", stream=True))
         assert '"content":"secret"' in events_of(response)[0]
 
@@ -122,6 +122,8 @@ def test_a_blocklist_may_stand_in_a_file_beside_the_settings(tmp_path: Path) -> 
         ("{kind: blocklist}", "a blocklist needs words"),
         ("{kind: blocklist, file: nowhere.txt}", "cannot be read"),
         ("{kind: pii, entities: [NAME]}", "EMAIL"),
+        ("{kind: pii, entities: []}", "'entities' must name"),
+        ("{kind: blocklist, words: [x], applies_to: []}", "'applies_to' must name"),
         ("{kind: oracle}", "blocklist"),
         (f"{{kind: blocklist, words: [{'x' * 101}]}}", "longer than"),
     ],
