@@ -99,6 +99,7 @@ class Metrics:
         self.lost = gauge("ledger_lost_requests", "Requests whose process died in the middle.")
         self.unkept_refusals = gauge("ledger_unkept_refusals", "Refused requests without a charge: no room.")
         self.feedback = counter("feedback_total", "Outcomes that callers have told, by kind of value.", "kind")
+        self.limits_degraded = gauge("limits_degraded", "1 while limits are counted by this process alone.")
         self.reloads = counter("reloads_total", "Reloads of the settings, by result.", "result")
         self.build_info = gauge("build_info", "1, with the version.", "version")
 

@@ -53,6 +53,7 @@ async def metrics(request: Request) -> Response:
         own.engine_breakers_open.labels(name).set(opened)
         for reason, count in engine.shed.items():
             own.engine_shed.labels(name, reason).set(count)
+    own.limits_degraded.set(runtime.limits.degraded)
     ledger = runtime.ledger
     own.ledger_waiting.set(ledger.waiting)
     own.journal_errors.set(ledger.journal_errors)
