@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -178,8 +178,18 @@ class Model(_Strict):
     batch_tokens: int = Field(default=64, gt=0, description="prompt tokens computed between two looks at the client")
     memory_limit_bytes: int | None = Field(default=None, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_abilities(cls, row: Any) -> Any:
+        """Of a row that does not list its own. LiteLLM loses the ends of all choices of a stream but one."""
+        if isinstance(row, dict) and row.get("engine") == "litellm":
+            return {"abilities": [Ability.CHAT, Ability.TOOLS, Ability.STRUCTURED], **row}
+        return row
+
     @model_validator(mode="after")
     def _complete(self) -> "Model":
+        if self.engine == "litellm" and self.served_as is None:
+            raise ValueError("engine litellm needs 'served_as', LiteLLM's name of the model, e.g. anthropic/claude-...")
         if self.engine == "llamacpp" and self.file is None:
             raise ValueError("engine llamacpp needs 'file' (sha256, size_bytes, sources)")
         if self.engine == "openai" and self.base_url is None:
