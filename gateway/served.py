@@ -5,6 +5,7 @@ from models.catalog import AUTO, Catalog, Price, alias_problems, catalog_of, cha
 from models.yamlfile import Problem
 
 ALL = ("all",)
+HERE = frozenset({"llamacpp", "embedder"})  # the engines that work on this machine, whose hours the operator prices
 
 
 def served_catalog(settings: Settings) -> Catalog:
@@ -30,8 +31,7 @@ def served_catalog(settings: Settings) -> Catalog:
     catalog = catalog_of((m for m in known.values() if m.name in names), _aliases(settings, base))
     hourly = Price(hour_usd=settings.machine_hour_usd)
     priced = {
-        m.name: m.model_copy(update={"price": hourly}) if m.price is None and m.engine == "llamacpp" else m
-        for m in catalog
+        m.name: m.model_copy(update={"price": hourly}) if m.price is None and m.engine in HERE else m for m in catalog
     }
     return Catalog(priced, {alias: name for alias, name in catalog.aliases.items() if name in (AUTO, *priced)})
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog import Model
+from models.embedder_engine import EmbedderEngine
 from models.engine import Engine
 from models.llamacpp import LlamaCppEngine
 from models.scripted import Say, ScriptedEngine
@@ -51,7 +52,12 @@ def _scripted(model: Model, around: Surroundings) -> Engine:
     return ScriptedEngine(model.name, lambda call: [Say("This is a scripted answer.")])
 
 
+def _embedder(model: Model, around: Surroundings) -> Engine:
+    return EmbedderEngine(model)
+
+
 ENGINES: Mapping[str, Callable[[Model, Surroundings], Engine]] = {
+    "embedder": _embedder,
     "llamacpp": _llamacpp,
     "openai": _openai,
     "scripted": _scripted,
