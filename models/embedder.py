@@ -6,14 +6,14 @@ Importing this module needs the extra `embedder`. Knows nothing of requests; the
 
 import os
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, distribution
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
+
+from models.packages import folder_of
 
 Vectors = NDArray[np.float32]
 
@@ -22,10 +22,6 @@ WEIGHTS = "wordllama/weights/l2_supercat_256.safetensors"
 TENSOR = "embedding.weight"
 TOKENIZER = "wordllama/tokenizers/l2_supercat_tokenizer_config.json"
 LONGEST_TOKEN_CHARACTERS = 16  # in that vocabulary; a longer text has more than one token for so many characters
-
-
-class EmbedderMissing(Exception):
-    """The weights are not on this machine, or are not those that were asked for; the message says so."""
 
 
 class Embedder:
@@ -40,13 +36,13 @@ class Embedder:
 
     @classmethod
     def load(cls, package: str) -> Self:
-        """From the installed *package*, a name and its version: `wordllama==0.1.0`. Raises EmbedderMissing.
+        """From the installed *package*, a name and its version: `wordllama==0.1.0`. Raises PackageMissing.
 
         Takes a fifth of a second and 33 MB.
         """
         # Threads of the tokenizer's own would take the cores of other engines, and it warns when the process forks.
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        folder = _folder_of(package)
+        folder = folder_of(package)
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
         return cls(tokenizer, load_file(folder / WEIGHTS)[TENSOR].astype(np.float32))
 
@@ -68,15 +64,3 @@ class Embedder:
                 row[:] = self._token_vectors[ids, :dimensions].mean(axis=0)
                 row /= np.linalg.norm(row)
         return vectors
-
-
-def _folder_of(package: str) -> Path:
-    """Where *package* is installed. Raises EmbedderMissing."""
-    name, _, version = package.partition("==")
-    try:
-        installed = distribution(name)
-    except PackageNotFoundError:
-        raise EmbedderMissing(f"{name} is not installed") from None
-    if installed.version != version:
-        raise EmbedderMissing(f"{name} {installed.version} is installed, and the catalogue says {version}")
-    return Path(str(installed.locate_file("")))

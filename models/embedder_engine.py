@@ -51,9 +51,7 @@ class _Asked:
         given = body.get("input")
         texts = [given] if isinstance(given, str) else given
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            raise _refused(
-                "input", "must be a string or a list of strings: token ids mean nothing here"
-            )
+            raise _refused("input", "must be a string or a list of strings: token ids mean nothing here")
         if not texts or not all(texts):
             raise _refused("input", "must not be empty, nor hold an empty string: nothing has no direction")
         size = dimensions[-1] if body.get("dimensions") is None else body["dimensions"]
@@ -161,10 +159,10 @@ class EmbedderEngine:
             self.embedder = await anyio.to_thread.run_sync(_embedder_of, self._package)
         except Exception as error:  # a package that is missing, another version, broken files: an operator's matter
             self._health = Health(EngineState.FAILED, f"{error}; install it with: {REMEDY}")
-            log.warning("engine failed", model=self._model.name, detail=self._health.detail)
+            log.warning("embedder failed", model=self._model.name, detail=self._health.detail)
         else:
             self._health = Health(EngineState.READY)
-            log.info("engine ready", model=self._model.name, seconds=round(perf_counter() - start, 3))
+            log.info("embedder ready", model=self._model.name, seconds=round(perf_counter() - start, 3))
 
     def _work(self, embedder: "Embedder", asked: _Asked, places: range) -> _Done:
         """Raises ContextTooLong."""
