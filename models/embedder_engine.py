@@ -5,6 +5,7 @@ import contextlib
 from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
@@ -143,15 +144,13 @@ class EmbedderEngine:
         if call.operation is not Operation.EMBEDDING:
             raise _refused("model", f"{self._model.name} makes embeddings and answers nothing else")
         asked = _Asked.of(call.body, embedder.dimensions)
-        done = []
-        for places in asked.pieces():
-            if asked.is_small:
-                done.append(self._work(embedder, asked, places))
-            else:
-                done.append(await anyio.to_thread.run_sync(self._work, embedder, asked, places))
+        work = partial(self._work, embedder, asked)
+        if asked.is_small:
+            done = [work(range(len(asked.texts)))]
+        else:
+            done = [await anyio.to_thread.run_sync(work, places) for places in asked.pieces()]
         usage = Usage(sum(piece.tokens for piece in done), 0)
-        items = b",".join(piece.items for piece in done)
-        return _Whole(self._document(items, usage), usage, sum(piece.seconds for piece in done))
+        return _Whole(self._document(done, usage), usage, sum(piece.seconds for piece in done))
 
     async def _load(self) -> None:
         start = perf_counter()
@@ -178,12 +177,14 @@ class EmbedderEngine:
         items = _items(embedder.vectors(tokens, asked.dimensions), places, base64=asked.base64)
         return _Done(items, sum(map(len, tokens)), perf_counter() - start)
 
-    def _document(self, items: bytes, usage: Usage) -> bytes:
-        rest = {
-            "model": self._model.name,
-            "usage": {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens},
-        }
-        return b'{"object":"list","data":[%b],%b' % (items, orjson.dumps(rest)[1:])
+    def _document(self, done: Sequence[_Done], usage: Usage) -> bytes:
+        counts = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
+        rest = orjson.dumps({"model": self._model.name, "usage": counts})
+        parts = [b'{"object":"list","data":[']
+        for piece in done:
+            parts += (piece.items, b",")
+        parts[-1] = b"]," + rest[1:]
+        return b"".join(parts)  # megabytes, copied once
 
 
 def _embedder_of(package: str) -> "Embedder":

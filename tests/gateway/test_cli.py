@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from gateway.cli import OPERATOR_ERRORS, app, main
 from gateway.cli.serve import greeting
-from gateway.settings import Settings
+from gateway.settings import load_settings
 from models.catalog import load_catalog
 from tests.fakes import unused_port
 
@@ -137,8 +137,8 @@ def test_weights_of_a_package_are_here_with_it_and_not_pulled(terminal: Terminal
     assert "pip install 'wordllama==" in said.err
 
 
-def test_the_greeting_shows_models_that_do_not_chat_last_and_as_such() -> None:
-    told = greeting(Settings(), load_catalog(), "pm-key")
+def test_the_greeting_shows_models_that_do_not_chat_last_and_as_such(terminal: Terminal) -> None:
+    told = greeting(load_settings(), load_catalog(), "pm-key")
     assert told.index("(safe tier)") < told.index("wordllama-l2-256   (only embeddings)")
 
 
