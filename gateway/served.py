@@ -6,6 +6,7 @@ from models.litellm import price_of
 from models.yamlfile import Problem
 
 ALL = ("all",)
+HERE = frozenset({"llamacpp", "embedder"})  # the engines that work on this machine, whose hours the operator prices
 
 
 def served_catalog(settings: Settings) -> Catalog:
@@ -37,7 +38,7 @@ def _priced(model: Model, settings: Settings) -> Model:
     """With a price where one is known: an hour of this machine, or what LiteLLM's price map says of its provider's."""
     if model.price is not None:
         return model
-    if model.engine == "llamacpp":
+    if model.engine in HERE:
         return model.model_copy(update={"price": Price(hour_usd=settings.machine_hour_usd)})
     if model.engine == "litellm" and model.base_url is None:  # somebody else's server has prices of its own
         return model.model_copy(update={"price": price_of(model.remote_name)})

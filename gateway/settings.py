@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(Path(platformdirs.user_cache_dir("pointsman")), description="model weights")
     catalog: Path = Field(BUILTIN_CATALOG, description="the catalogue of models (YAML)")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("qwen2.5-coder-0.5b-instruct-q4_k_m", "qwen2.5-coder-1.5b-instruct-q4_k_m"),
+        ("qwen2.5-coder-0.5b-instruct-q4_k_m", "qwen2.5-coder-1.5b-instruct-q4_k_m", "wordllama-l2-256"),
         min_length=1,
         description="names of the catalogue's models to serve, with commas; `all` for every one",
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog import Model
+from models.embedder_engine import EmbedderEngine
 from models.engine import Engine
 from models.litellm import LiteLLMEngine
 from models.llamacpp import LlamaCppEngine
@@ -59,7 +60,12 @@ def _scripted(model: Model, around: Surroundings) -> Engine:
     return ScriptedEngine(model.name, lambda call: [Say("This is a scripted answer.")])
 
 
+def _embedder(model: Model, around: Surroundings) -> Engine:
+    return EmbedderEngine(model)
+
+
 ENGINES: Mapping[str, Callable[[Model, Surroundings], Engine]] = {
+    "embedder": _embedder,
     "litellm": _litellm,
     "llamacpp": _llamacpp,
     "openai": _openai,

@@ -25,7 +25,7 @@ from gateway.protocol import Protocol
 from gateway.runtime import Runtime
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
-from models.catalog import Catalog
+from models.catalog import Ability, Catalog
 from models.engine import EngineState
 
 READY_POLL_SECONDS = 0.1
@@ -125,12 +125,18 @@ def _settled(app: Guard) -> bool:
     return all(state in (EngineState.READY, EngineState.FAILED) for state in states)
 
 
+def _listed(catalog: Catalog) -> list[str]:
+    """A line per model; those that answer no conversation last."""
+    chatting = [f"{m.name}{'   (safe tier)' if m == catalog.safe else ''}" for m in catalog.chatting]
+    others = [m for m in catalog if Ability.CHAT not in m.abilities]
+    return chatting + [f"{m.name}   (only {', '.join(sorted(m.abilities))})" for m in others]
+
+
 def greeting(settings: Settings, catalog: Catalog, key: str | None) -> str:
     """What a new user needs to make the first call."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = f"http://{host}:{settings.port}"
-    names = [model.name for model in catalog]
-    listed = "\n".join(f"    {name}{'   (safe tier)' if name == catalog.safe.name else ''}" for name in names)
+    listed = "\n".join(f"    {line}" for line in _listed(catalog))
     if settings.open_loopback:
         shown, key_line = "anything", "Callers on this machine need no key (POINTSMAN_OPEN_LOOPBACK)."
     elif key:
