@@ -1,25 +1,48 @@
 """The ASGI application: its routes, its life from start-up to shutdown, and what it says when a route fails."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
+import structlog
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
+from gateway.api import admin as admin_api
+from gateway.api import batches as batches_api
 from gateway.api import catalog as catalog_api
 from gateway.api import decision as decision_api
+from gateway.api import feedback as feedback_api
+from gateway.api import files as files_api
 from gateway.api import operations as operations_api
 from gateway.api import responses as responses_api
 from gateway.api.description import describe
+from gateway.batching.runner import BatchRunner
 from gateway.builder import Builder, EngineMaker, KnowledgeMaker, load_knowledge_for, make_engines
-from gateway.errors import GatewayError, Internal, MethodNotAllowed, NotFound, error_response
+from gateway.errors import (
+    NO_DATABASE,
+    GatewayError,
+    Internal,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    error_response,
+)
 from gateway.guard import Guard
 from gateway.held import held_of
+from gateway.ledger.database import UNREADABLE
 from gateway.reload import Reloader
 from gateway.runtime import Runtime
-from gateway.settings import Settings
+from gateway.settings import Settings, load_settings
+
+log = structlog.get_logger(__name__)
+
+ROOMS = (decision_api, catalog_api, responses_api, files_api, batches_api, feedback_api, operations_api, admin_api)
 
 
 def create_app(
@@ -27,38 +50,47 @@ def create_app(
     *,
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
+    load: Callable[..., Settings] = load_settings,
 ) -> Guard:
-    """The gateway, to be given to a server. Its parts live in `.builder` from start-up to shutdown."""
+    """The gateway, to be given to a server. Its parts live in `.builder` from start-up to shutdown.
+
+    *load* reads the settings anew when a reload is asked for.
+    """
     builder = Builder(version("pointsman"), engine_maker, knowledge_maker)
     app = FastAPI(
         title="Pointsman",
         summary="An OpenAI-compatible inference gateway that routes by proof.",
         version=version("pointsman"),
-        lifespan=_lifespan(settings, builder),
+        lifespan=_lifespan(settings, builder, load),
         redirect_slashes=False,
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
     )
-    for routes in (decision_api.routes, catalog_api.routes, responses_api.routes, operations_api.routes):
-        app.include_router(routes)
+    for api in ROOMS:
+        app.include_router(api.routes)
     describe(app)
     app.add_exception_handler(HTTPException, _routing_error)
+    app.add_exception_handler(RequestValidationError, _wrong_parameter)
     app.add_exception_handler(GatewayError, _own_error)
+    for unreadable in UNREADABLE:
+        app.add_exception_handler(unreadable, _database_error)
     app.add_exception_handler(Exception, _bug)
     return Guard(app, builder)
 
 
-def _lifespan(settings: Settings, builder: Builder):  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
+def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
+    settings: Settings, builder: Builder, load: Callable[..., Settings]
+):
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         await builder.open(settings)
         reloads = builder.runtime.meter.metrics.reloads
         reloader: Reloader[Runtime] = Reloader(
-            settings, builder.build, builder.swap, count=lambda result: reloads.of(result).inc()
+            settings, builder.build, builder.swap, count=lambda result: reloads.of(result).inc(), load=load
         )
         app.state.reloader = reloader
         try:
-            async with reloader.watching():
+            async with reloader.watching(), _running(BatchRunner(lambda: builder.runtime)):
                 yield
         finally:
             await builder.close()
@@ -66,9 +98,32 @@ def _lifespan(settings: Settings, builder: Builder):  # type: ignore[no-untyped-
     return lifespan
 
 
+@asynccontextmanager
+async def _running(runner: BatchRunner) -> AsyncGenerator[None, None]:
+    running = asyncio.create_task(runner.run(), name="batches")
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def _wrong_parameter(request: Request, error: Exception) -> Response:
+    """What FastAPI says of a parameter in the path or the query, in OpenAI's shape."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = ".".join(str(part) for part in first["loc"][1:])
+    return error_response(InvalidRequest(f"{param}: {first['msg']}", param=param))
+
+
 async def _own_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
     return error_response(error)
+
+
+async def _database_error(request: Request, error: Exception) -> Response:
+    log.error("the database does not answer", error=str(error).splitlines()[0])
+    return error_response(Overloaded(NO_DATABASE))
 
 
 async def _bug(request: Request, error: Exception) -> Response:
@@ -83,7 +138,14 @@ async def _routing_error(request: Request, error: Exception) -> Response:
     path = request.url.path[:200]
     shaped: GatewayError
     if error.status_code == 405:
-        shaped = MethodNotAllowed(f"{request.method} is not possible on {path}")
+        shaped = MethodNotAllowed(f"{request.method} is not possible on {path}", allow=_methods(request))
     else:
         shaped = NotFound(f"there is nothing at {path}; the API is under /v1, its description at /openapi.json")
-    return error_response(shaped, error.headers)
+    return error_response(shaped)
+
+
+def _methods(request: Request) -> str:
+    """All that are possible on this path; Starlette names those of the first route that has it."""
+    routes = [*request.app.router.routes, *(route for api in ROOMS for route in api.routes.routes)]
+    there = [route for route in routes if isinstance(route, Route) and route.path_regex.match(request.url.path)]
+    return ", ".join(sorted({method for route in there for method in route.methods or ()} - {"HEAD"}))

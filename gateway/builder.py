@@ -8,7 +8,11 @@ import anyio.to_thread
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.batches import BatchStore
 from gateway.dispatch import Dispatcher, replicas_of
+from gateway.feedback import FeedbackStore
+from gateway.files import FileStore
+from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys, read_pepper
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
@@ -17,6 +21,7 @@ from gateway.meter import Meter, Metrics
 from gateway.responses import ResponseStore
 from gateway.runtime import Runtime
 from gateway.served import served_catalog
+from gateway.sessions import Sessions
 from gateway.settings import Settings
 from models.catalog import Catalog, CatalogError, Model
 from models.engine import Engine, EngineState
@@ -82,7 +87,13 @@ class Builder:
             keys=Keys(database, read_pepper(settings.data_dir)),
             ledger=ledger,
             responses=ResponseStore(database, retention=timedelta(days=settings.response_retention_days)),
+            files=FileStore(database, settings.data_dir),
+            batches=BatchStore(database),
+            wake_batches=asyncio.Event(),
+            feedback=FeedbackStore(database),
+            idempotency=IdempotencyStore(database),
             limits=await open_store(settings.limits_place, database),
+            sessions=Sessions(),
             meter=meter,
             registry=registry,
         )
@@ -130,7 +141,13 @@ class Builder:
             keys=old.keys,
             ledger=old.ledger,
             responses=old.responses.kept_for(timedelta(days=settings.response_retention_days)),
+            files=old.files,
+            batches=old.batches,
+            wake_batches=old.wake_batches,
+            feedback=old.feedback,
+            idempotency=old.idempotency,
             limits=old.limits,
+            sessions=old.sessions,
             meter=old.meter,
             registry=old.registry,
         )

@@ -15,6 +15,10 @@ from models.catalog import Model
 from models.engine import Call, ContextTooLong, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
 from router.decision import Decision
 
+SESSION_CHARACTERS = 256
+FORWARDED = frozenset({b"openai-beta", b"traceparent", b"tracestate", b"x-client-request-id"})
+NO_HEADERS: Mapping[str, str] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -32,6 +36,9 @@ async def begin(held: Held, asked: Asked) -> Answer:
     """
     runtime, tab, caller = held.runtime, held.charged, held.known_caller
     decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, caller)
+    session = _session(held, asked)
+    if session is not None:
+        decision = runtime.sessions.stick(session, decision, runtime.catalog.models_for(asked.needs))
     tab.decided(decision, seconds)
     runtime.meter.metrics.decided(decision.model, decision.basis)
     call = Call(
@@ -39,7 +46,9 @@ async def begin(held: Held, asked: Asked) -> Answer:
         asked.stream,
         asked.operation,
         asked.include_usage,
-        affinity=decision.template,  # a template's fixed part is the prefix that its requests share
+        priority=held.priority,
+        affinity=session or decision.template,  # a template's fixed part is the prefix that its requests share
+        headers=_forwarded(held.headers),
         request_id=tab.request_id,
     )
     passed_over: list[str] = []
@@ -57,6 +66,19 @@ async def begin(held: Held, asked: Asked) -> Answer:
             return Answer(decision, model, tuple(passed_over), reply)
     assert problem is not None
     raise problem
+
+
+def _session(held: Held, asked: Asked) -> str | None:
+    """The conversation that a request belongs to, where the client names it."""
+    named = held.headers.get(b"x-pointsman-session", b"").decode("latin-1") or asked.body.get("prompt_cache_key")
+    return f"{held.caller_id}:{named[:SESSION_CHARACTERS]}" if isinstance(named, str) and named else None
+
+
+def _forwarded(headers: Mapping[bytes, bytes]) -> Mapping[str, str]:
+    """Those of the client's headers that are for the engine; the rest, its key first of all, stays here."""
+    if FORWARDED.isdisjoint(headers):
+        return NO_HEADERS
+    return {name.decode(): headers[name].decode("latin-1") for name in FORWARDED.intersection(headers)}
 
 
 async def _admitted(held: Held, asked: Asked, decision: Decision) -> Mapping[str, Any]:

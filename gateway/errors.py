@@ -13,6 +13,26 @@ from gateway.limits.claim import Refused as LimitRefused
 from gateway.limits.headers import bucket_headers
 from models.engine import EngineBusy, EngineCut, EngineError, EngineRefused
 
+NO_DATABASE = "the database does not answer now; see the gateway's log"
+
+
+ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
 
 class GatewayError(Exception):
     """A request that ends in an error. Class attributes say which; `message` says what to do about it."""
@@ -135,6 +155,20 @@ class LimitsUnavailable(GatewayError):
 
     status, type, code = 503, "service_unavailable_error", "limits_unavailable"
     retry_after_seconds = 2.0  # longer than the pause after which the store is asked again
+
+
+class StorageFull(GatewayError):
+    status, type, code = 507, "server_error", "storage_full"
+
+    def headers(self) -> dict[str, str]:
+        return {"x-should-retry": "false"}  # a disk does not empty itself in a client's seconds
+
+
+class KeyInUse(GatewayError):
+    """The first request with an idempotency key is still being answered. Clients of OpenAI's try again on 409."""
+
+    status, type, code = 409, "invalid_request_error", "idempotency_key_in_use"
+    retry_after_seconds = 1.0
 
 
 class Unavailable(GatewayError):

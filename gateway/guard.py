@@ -4,8 +4,10 @@ It opens the tab of every charged request, calls the endpoint, and closes the ta
 closed. Paths that call a model are answered from `ENDPOINTS`; everything else is for the application behind.
 """
 
+import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from time import perf_counter, time_ns
 from typing import Any
@@ -22,6 +24,7 @@ from gateway.api.inference import JSON, Endpoint
 from gateway.builder import Builder
 from gateway.client import ClientGone
 from gateway.errors import (
+    NO_DATABASE,
     BodyTooLarge,
     Cut,
     GatewayError,
@@ -31,17 +34,27 @@ from gateway.errors import (
     Overloaded,
 )
 from gateway.held import STATE, Held
-from gateway.keys import LOOPBACK_CALLER, Caller, KeysUnreadable
+from gateway.keys import LOOPBACK_CALLER, Caller, Keys, KeysUnreadable
 from gateway.ledger.charge import Outcome
+from gateway.ledger.database import UNREADABLE
 from gateway.logs import write_request_line
 from gateway.meter import Tab
 from gateway.runtime import Runtime
+from gateway.settings import Settings
 
 log = structlog.get_logger(__name__)
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})  # probes carry no key and learn no secret
 LOOPBACK_PATHS = frozenset({"/metrics", "/openapi.json"})  # whoever looks from this machine needs no key
 ID_BYTES = 8  # random ones, behind the time: the ledger's index grows at its end, which costs a third
+BATCH = "batch"  # the operation of an errand, in the ledger
+FORM_BYTES = 64 * 1024  # of an upload, around its file
+
+# Paths whose bodies may be larger than others: how large, and which setting says so.
+LARGER_BODIES: Mapping[str, tuple[Callable[[Settings], int], str]] = {
+    "/v1/files": (lambda settings: settings.file_limit_bytes + FORM_BYTES, "POINTSMAN_FILE_LIMIT_BYTES"),
+}
+BODY_LIMIT = (lambda settings: settings.body_limit_bytes, "POINTSMAN_BODY_LIMIT_BYTES")
 
 
 class Guard:
@@ -58,6 +71,59 @@ class Guard:
         await _Visit(self.app, self.builder.runtime, scope, receive, send).run()
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A request of our own making, for a caller who is not there: a line of a batch. `priority` as in `Call`."""
+
+    path: str
+    body: bytes
+    caller_id: str
+    priority: int
+
+
+@dataclass(slots=True)
+class Returned:
+    """How an errand was answered. `status` is None when it was not: *stop* was set first."""
+
+    status: int | None = None
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+    body: bytes = b""
+
+    @property
+    def request_id(self) -> str:
+        return self.headers[b"x-request-id"].decode()
+
+
+async def run_errand(runtime: Runtime, errand: Errand, stop: asyncio.Event) -> Returned:
+    """Everything that holds for a request from outside holds for this one; only the key is not asked for again.
+
+    Setting *stop* is what hanging up is for a client.
+    """
+    returned = Returned()
+    messages: list[Message] = [{"type": "http.request", "body": errand.body, "more_body": False}]
+
+    async def receive() -> Message:
+        if messages:
+            return messages.pop()
+        await stop.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            returned.status = message["status"]
+            returned.headers = dict(message["headers"])
+        else:
+            returned.body += message.get("body", b"")
+
+    scope: Scope = {"type": "http", "method": "POST", "path": errand.path, "headers": [], "client": None}
+    await _Visit(_nothing_behind, runtime, scope, receive, send, errand).run()
+    return returned
+
+
+async def _nothing_behind(scope: Scope, receive: Receive, send: Send) -> None:
+    raise AssertionError(f"{scope['path']} calls no model")
+
+
 class _Visit:
     """One request's way through the door and out again."""
 
@@ -65,8 +131,10 @@ class _Visit:
         "_app",
         "_body_bytes",
         "_endpoint",
+        "_errand",
         "_headers",
         "_limit_bytes",
+        "_limit_setting",
         "_receive",
         "_request_id",
         "_runtime",
@@ -77,8 +145,17 @@ class _Visit:
         "_tab",
     )
 
-    def __init__(self, app: ASGIApp, runtime: Runtime, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        runtime: Runtime,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        errand: Errand | None = None,
+    ) -> None:
         self._app = app
+        self._errand = errand
         self._runtime = runtime
         self._scope = scope
         self._receive = receive
@@ -87,7 +164,8 @@ class _Visit:
         self._start = perf_counter()
         self._status: int | None = None
         self._body_bytes = 0
-        self._limit_bytes = runtime.settings.body_limit_bytes
+        limit_of, self._limit_setting = LARGER_BODIES.get(scope["path"], BODY_LIMIT)
+        self._limit_bytes = limit_of(runtime.settings)
         self._headers: dict[bytes, bytes] = dict(scope["headers"])
         self._endpoint: Endpoint | None = ENDPOINTS.get(scope["path"])
         charged = self._endpoint is not None and scope["method"] == "POST"
@@ -110,6 +188,9 @@ class _Visit:
             await self._refuse(error)
         except (ClientGone, ClientDisconnect):
             self._close(Outcome.GONE)
+        except UNREADABLE as error:
+            log.error("the database does not answer", request_id=self._request_id, error=str(error).splitlines()[0])
+            await self._refuse(Overloaded(NO_DATABASE))
         except Exception:
             log.exception("unhandled", request_id=self._request_id)
             await self._refuse(Internal(f"the gateway failed; the operator finds it under {self._request_id}"))
@@ -125,7 +206,7 @@ class _Visit:
         if self._tab is not None:
             if caller is not None:
                 assert self._endpoint is not None
-                self._tab.held_by(caller, self._endpoint.operation)
+                self._tab.held_by(caller, BATCH if self._errand is not None else self._endpoint.operation)
             if not self._runtime.ledger.has_room():
                 raise Overloaded("the ledger cannot be written; see the gateway's log", retry_after_seconds=5)
         declared = self._headers.get(b"content-length")
@@ -133,10 +214,13 @@ class _Visit:
             raise BodyTooLarge("the content-length header is not a number")
         if declared is not None and int(declared) > self._limit_bytes:
             raise self._too_large()
-        return Held(self._request_id, self._runtime, caller, self._tab, self._headers)
+        priority = 0 if self._errand is None else self._errand.priority
+        return Held(self._request_id, self._scope["path"], self._runtime, caller, self._tab, self._headers, priority)
 
     async def _caller(self) -> Caller | None:
         """Who is calling; None on the open paths. Raises InvalidKey, Overloaded."""
+        if self._errand is not None:
+            return await self._sender(self._errand.caller_id)
         path = self._scope["path"]
         if path in OPEN_PATHS:
             return None
@@ -152,14 +236,26 @@ class _Visit:
             raise InvalidKey("no API key was given; send it as: Authorization: Bearer YOUR_KEY")
         raise InvalidKey("this API key is not known here or was revoked; make one with: pointsman keys create NAME")
 
+    async def _sender(self, caller_id: str) -> Caller:
+        """Of an errand; the key may have been revoked since it was sent. Raises InvalidKey, Overloaded."""
+        if caller_id == LOOPBACK_CALLER.id and self._runtime.settings.open_loopback:
+            return LOOPBACK_CALLER
+        caller = (await self._fresh_keys()).holder(caller_id)
+        if caller is None:
+            raise InvalidKey("the API key that asked for this was revoked")
+        return caller
+
     async def _holder(self, key: str) -> Caller | None:
+        return (await self._fresh_keys()).find(key)
+
+    async def _fresh_keys(self) -> Keys:
         keys = self._runtime.keys
         if keys.stale:
             try:
                 await anyio.to_thread.run_sync(keys.refresh)
             except KeysUnreadable as error:
                 raise Overloaded("the keys cannot be read now; see the gateway's log", retry_after_seconds=2) from error
-        return keys.find(key)
+        return keys
 
     def _is_from_loopback(self) -> bool:
         """And not for somebody else: a proxy on this machine says for whom it asks."""
@@ -176,7 +272,7 @@ class _Visit:
         return message
 
     def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the request body is larger than {self._limit_bytes} bytes (POINTSMAN_BODY_LIMIT_BYTES)")
+        return BodyTooLarge(f"the request body is larger than {self._limit_bytes} bytes ({self._limit_setting})")
 
     async def _tagged_send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -195,7 +291,7 @@ class _Visit:
             return
         if self._tab is not None:
             self._tab.close(Outcome.FAILED if error.status >= 500 else Outcome.REFUSED, error.status, error.code)
-        worded = self._endpoint.error_body(error) if self._endpoint is not None else error.body()
+        worded = self._endpoint.error_body(error, self._request_id) if self._endpoint is not None else error.body()
         body = orjson.dumps(worded)
         headers = [
             (b"content-type", JSON),

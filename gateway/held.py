@@ -14,13 +14,15 @@ STATE = "pointsman"  # where a request's Held is in its ASGI scope
 
 @dataclass(slots=True)
 class Held:
-    """`headers` by name in lower case; `tab` is None on paths that are not charged."""
+    """`headers` by name in lower case; `tab` is None on paths that are not charged; `priority` as in `Call`."""
 
     request_id: str
+    path: str
     runtime: Runtime
     caller: Caller | None
     tab: Tab | None
     headers: dict[bytes, bytes]
+    priority: int = 0
     admission: Admission | None = None  # what was reserved of somebody's limits
 
     async def settle(self) -> None:

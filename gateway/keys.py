@@ -219,6 +219,13 @@ class Keys:
             )
         return caller
 
+    def holder(self, caller_id: str) -> Caller | None:
+        """Whose key has this id; None when it was revoked or has expired."""
+        for caller in self._callers.values():
+            if caller.id == caller_id:
+                return None if caller.expires_at is not None and caller.expires_at <= self._now() else caller
+        return None
+
     def _digest(self, key: str) -> bytes:
         return hmac.digest(self._pepper, key.encode("utf-8", "surrogateescape"), "sha256")
 

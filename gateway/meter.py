@@ -22,6 +22,7 @@ SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
 NO_MODEL = "none"  # label of requests that ended before a model was chosen
 REASON_LIMIT_CHARACTERS = 1000
+REPLAYED = "idempotent"  # what the ledger's `cache` says of a replay
 CODE_LIMIT_CHARACTERS = 64  # the ledger's column; an engine may send a longer one
 CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which takes up to a second, and closes its tab
 
@@ -94,6 +95,7 @@ class Metrics:
         self.recovered = gauge("ledger_recovered_charges", "Charges taken from journals of dead processes.")
         self.lost = gauge("ledger_lost_requests", "Requests whose process died in the middle.")
         self.unkept_refusals = gauge("ledger_unkept_refusals", "Refused requests without a charge: no room.")
+        self.feedback = counter("feedback_total", "Outcomes that callers have told, by kind of value.", "kind")
         self.reloads = counter("reloads_total", "Reloads of the settings, by result.", "result")
         self.build_info = gauge("build_info", "1, with the version.", "version")
 
@@ -115,6 +117,11 @@ class Meter:
         self.metrics.in_flight.inc()
         tab = self._tabs[request_id] = Tab(request_id, self.ledger.intend, self._settle, safe)
         return tab
+
+    def is_open(self, request_id: str, caller_id: str) -> bool:
+        """Whether this request of this caller is being answered here now."""
+        tab = self._tabs.get(request_id)
+        return tab is not None and tab.caller == caller_id
 
     def discard(self, discarded: Discarded) -> None:
         """Work that was done in vain goes on the request's tab, while that is open."""
@@ -193,11 +200,20 @@ class Tab:
         """Since the request was received."""
         return perf_counter() - self._start
 
+    @property
+    def caller(self) -> str | None:
+        caller: str | None = self._known.get("caller")
+        return caller
+
     def asked(self, model: str, *, streamed: bool) -> None:
         self._known.update(asked=model, streamed=streamed)
 
     def held_by(self, caller: Caller, operation: str) -> None:
         self._known.update(caller=caller.id, team=caller.team, operation=operation)
+
+    def replayed(self) -> None:
+        """The client gets what it got before, under its own idempotency key; nothing is computed."""
+        self._known["cache"] = REPLAYED
 
     def decided(self, decision: Decision, seconds: float) -> None:
         self._known.update(
@@ -233,6 +249,8 @@ class Tab:
     def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
         usage, engine_seconds = self._counts(outcome)
         cost_usd, safe_cost_usd = _costs(self._model, self._safe, usage, engine_seconds or 0.0)
+        if "cache" in self._known:
+            cost_usd = Decimal(0)  # whoever asked first has paid
         return Charge(
             id=self.request_id,
             at=self._at,
@@ -255,7 +273,7 @@ class Tab:
 
     def _counts(self, outcome: Outcome) -> tuple[Usage | None, float | None]:
         """What was computed, as the engine counts it; seconds by our own clock where it does not say."""
-        if outcome is Outcome.REFUSED:  # an engine that refuses computes nothing
+        if outcome is Outcome.REFUSED or "cache" in self._known:  # an engine that refuses computes nothing
             return Usage(0, 0), 0.0
         usage = self._reply.usage if self._reply else None
         engine_seconds = self._reply.engine_seconds if self._reply else None

@@ -5,6 +5,7 @@ and what to do with a mistake; not what a runtime is made of.
 import asyncio
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +24,16 @@ POLL_SECONDS = 1.0  # two calls of stat; an operator who saved a file looks at t
 UNSETTLED_POLLS = 10  # a file written anew every second is read all the same, once in ten
 
 # Bound to a socket, a folder, a database or a process, or read once at the start.
-NEED_RESTART = ("host", "port", "data_dir", "database_url", "workers", "shutdown_seconds", "log_level")
+NEED_RESTART = (
+    "host",
+    "port",
+    "data_dir",
+    "database_url",
+    "workers",
+    "batch_parallel",
+    "shutdown_seconds",
+    "log_level",
+)
 
 Built = TypeVar("Built")
 Stamp = tuple[int, int, int] | None  # of one file; None when it is not there
@@ -86,13 +96,14 @@ class Reloader(Generic[Built]):
     async def watching(self) -> AsyncIterator[None]:
         """Reload on SIGHUP and when a file changes, until the end of the block."""
         loop = asyncio.get_running_loop()
-        if sys.platform != "win32":
+        signals = sys.platform != "win32" and threading.current_thread() is threading.main_thread()
+        if signals:  # nowhere else may handlers be set
             loop.add_signal_handler(signal.SIGHUP, self._ask, "SIGHUP")
         watch = asyncio.create_task(self._watch())
         try:
             yield
         finally:
-            if sys.platform != "win32":
+            if signals:
                 loop.remove_signal_handler(signal.SIGHUP)
             tasks = [task for task in (watch, self._next, self._running) if task is not None]
             for task in tasks:

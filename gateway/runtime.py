@@ -1,5 +1,6 @@
 """Everything a running gateway holds, in one frozen object: built by `gateway.app`, swapped whole."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -7,14 +8,19 @@ from time import perf_counter
 import structlog
 from prometheus_client import CollectorRegistry
 
+from gateway.batches import BatchStore
 from gateway.dispatch import Dispatcher
 from gateway.errors import InvalidRequest
+from gateway.feedback import FeedbackStore
+from gateway.files import FileStore
+from gateway.idempotency import IdempotencyStore
 from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowed
 from gateway.ledger.store import Ledger
 from gateway.limits.claim import LimitStore
 from gateway.meter import Meter
 from gateway.responses import ResponseStore
 from gateway.schema import Asked
+from gateway.sessions import Sessions
 from gateway.settings import Settings
 from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
@@ -35,7 +41,13 @@ class Runtime:
     keys: Keys
     ledger: Ledger
     responses: ResponseStore
+    files: FileStore
+    batches: BatchStore
+    wake_batches: asyncio.Event  # set when a batch was created or cancelled
+    feedback: FeedbackStore
+    idempotency: IdempotencyStore
     limits: LimitStore
+    sessions: Sessions
     meter: Meter
     registry: CollectorRegistry
 
@@ -86,7 +98,7 @@ FIELDS = {
 
 def _able(catalog: Catalog, asked: Asked) -> tuple[str, ...]:
     """The models that can do what the request needs, cheapest first; for a named model only that."""
-    names = tuple(m.name for m in catalog if asked.needs <= m.abilities)
+    names = tuple(model.name for model in catalog.models_for(asked.needs))
     if asked.target == AUTO and names:
         return names
     if asked.target in names:

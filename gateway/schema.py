@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -48,6 +48,9 @@ FORBIDDEN = frozenset(
         "structured_outputs",
     }
 )
+
+
+WireT = TypeVar("WireT", bound=BaseModel)
 
 
 class _Wire(BaseModel):
@@ -195,14 +198,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 def check(body: dict[str, Any], body_bytes: int, catalog: Catalog, wire_type: type[_Wire] = ChatWire) -> Asked:
     """Raises InvalidRequest or ModelNotFound."""
-    try:
-        wire = wire_type.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        param, said = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
-        if said.startswith(f"{param}["):  # our own checks name the very place
-            raise InvalidRequest(said, param=said.partition(" ")[0]) from error
-        raise InvalidRequest(f"{param}: {said}", param=param) from error
+    wire = checked(body, wire_type)
     forbidden = sorted(FORBIDDEN.intersection(body))
     if forbidden:
         raise InvalidRequest(f"the field {forbidden[0]!r} may not be set by a client", param=forbidden[0])
@@ -217,6 +213,18 @@ def check(body: dict[str, Any], body_bytes: int, catalog: Catalog, wire_type: ty
         stream=bool(getattr(wire, "stream", None)),
         include_usage=bool(options.get("include_usage")),
     )
+
+
+def checked(body: dict[str, Any], wire_type: type[WireT]) -> WireT:
+    """*body* as *wire_type* has it. Raises InvalidRequest, which names the first wrong field."""
+    try:
+        return wire_type.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param, said = ".".join(str(part) for part in first["loc"]), first["msg"].removeprefix("Value error, ")
+        if said.startswith(f"{param}["):  # our own checks name the very place
+            raise InvalidRequest(said, param=said.partition(" ")[0]) from error
+        raise InvalidRequest(f"{param}: {said}", param=param) from error
 
 
 def _needs(wire: _Wire) -> frozenset[Ability]:

@@ -69,6 +69,8 @@ class Settings(BaseSettings):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence with which it must hold it")
     open_loopback: bool = Field(False, description="serve callers on this machine without a key")
     body_limit_bytes: int = Field(8 * MEBIBYTE, ge=1024, description="largest request body")
+    file_limit_bytes: int = Field(100 * MEBIBYTE, ge=1024, description="largest file of /v1/files")
+    batch_parallel: int = Field(2, ge=1, description="requests of batches that are answered at a time")
     machine_hour_usd: Decimal = Field(
         Decimal("0.10"),
         ge=0,

@@ -104,10 +104,12 @@ async def running_rig(
     def scripted(*_: object) -> Mapping[str, Sequence[Engine]]:
         return {name: [engine] for name, engine in engines.items()}
 
+    told = Settings(**{**chosen, **settings})
     app = create_app(
-        Settings(**{**chosen, **settings}),
+        told,
         engine_maker=scripted,
         knowledge_maker=knowledge_maker,
+        load=lambda **_: told,  # a reload reads the catalogue anew, and nothing of this machine
     )
     config = uvicorn.Config(
         app,

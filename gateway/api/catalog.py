@@ -5,7 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from gateway.errors import ModelNotFound
-from gateway.held import held_of
+from gateway.held import Held, held_of
 from models.catalog import AUTO, Catalog
 
 routes = APIRouter(tags=["models"])
@@ -15,20 +15,27 @@ CREATED = 1_763_856_000  # the protocol wants a time; a catalogue row has none
 
 @routes.get("/v1/models", summary="List the models")
 async def list_models(request: Request) -> dict[str, Any]:
-    catalog = held_of(request.scope).runtime.catalog
-    return {"object": "list", "data": [_item(name, catalog) for name in _names(catalog)]}
+    held = held_of(request.scope)
+    catalog = held.runtime.catalog
+    return {"object": "list", "data": [_item(name, catalog) for name in _names(held)]}
 
 
 @routes.get("/v1/models/{name:path}", summary="One model")
 async def get_model(request: Request, name: str) -> dict[str, Any]:
-    catalog = held_of(request.scope).runtime.catalog
-    if name not in _names(catalog):
-        raise ModelNotFound(f"the model {name[:100]!r} does not exist here; served: {', '.join(_names(catalog))}")
-    return _item(name, catalog)
+    held = held_of(request.scope)
+    names = _names(held)
+    if name not in names:
+        raise ModelNotFound(f"the model {name[:100]!r} does not exist here; served: {', '.join(names)}")
+    return _item(name, held.runtime.catalog)
 
 
-def _names(catalog: Catalog) -> list[str]:
-    return [AUTO, *catalog.models, *catalog.aliases]
+def _names(held: Held) -> list[str]:
+    """What this caller may ask for."""
+    catalog, allowed = held.runtime.catalog, held.known_caller.models
+    names = [AUTO, *catalog.models, *catalog.aliases]
+    if allowed is None:
+        return names
+    return [name for name in names if catalog.aliases.get(name, name) in (AUTO, *allowed)]
 
 
 def _item(name: str, catalog: Catalog) -> dict[str, Any]:

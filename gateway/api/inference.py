@@ -4,17 +4,18 @@ How its body is read and how its answers are worded are its own; the way in betw
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 from starlette.types import Receive, Send
 
+from gateway.api.once import IDEMPOTENCY_KEY, once
 from gateway.api.voices import Voice
 from gateway.client import leaving_stops, read_body
 from gateway.completion import Answer, begin
-from gateway.errors import Cut, GatewayError, Internal, of_engine
+from gateway.errors import ERROR_SCHEMA, Cut, GatewayError, Internal, InvalidRequest, of_engine
 from gateway.held import Held
 from gateway.ledger.charge import Outcome
 from gateway.limits.headers import ratelimit_headers
@@ -38,12 +39,21 @@ class Endpoint:
     read: Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]
     summary: str
     body_schema: Callable[[], dict[str, Any]]
-    error_body: Callable[[GatewayError], dict[str, Any]] = GatewayError.body
+    error_body: Callable[[GatewayError, str], dict[str, Any]] = lambda error, request_id: error.body()
+    error_schema: Mapping[str, Any] = field(default_factory=lambda: ERROR_SCHEMA)
 
     async def answer(self, held: Held, receive: Receive, send: Send) -> None:
         """Raises GatewayError before the first byte, ClientGone at any time."""
         raw = await read_body(receive)
+        if IDEMPOTENCY_KEY in held.headers:
+            await once(held, raw, send, lambda to: self._answer(held, raw, receive, to))
+        else:
+            await self._answer(held, raw, receive, send)
+
+    async def _answer(self, held: Held, raw: bytes, receive: Receive, send: Send) -> None:
         asked, voice = await self.read(held, raw)
+        if asked.stream and IDEMPOTENCY_KEY in held.headers:
+            raise InvalidRequest("an Idempotency-Key is for answers that are not streamed", param="stream")
         held.charged.asked(asked.name, streamed=asked.stream)
         with leaving_stops(receive):
             await (_Stream(held, asked, voice, send).run() if asked.stream else _whole(held, asked, voice, send))

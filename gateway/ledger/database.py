@@ -7,9 +7,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+UNREADABLE = (OperationalError, PoolTimeoutError)  # locked, full or gone: mendable, and no fault of a request's
 BUSY_TIMEOUT_SECONDS = 5  # another process (the CLI) holds the write lock for milliseconds; shutdown waits this long
 
 

@@ -136,6 +136,8 @@ class Journal:
                 os.ftruncate(self._segment.descriptor, self._segment.size_bytes)
             except OSError:
                 self._segment.torn = True
+                # What is torn stays, so a later cut has to begin behind it.
+                self._segment.size_bytes = os.fstat(self._segment.descriptor).st_size
 
 
 def _line(row: Row) -> bytes | None:

@@ -30,12 +30,15 @@ VALUES: dict[str, tuple[str, Any, list[str]]] = {
     "confidence": ("0.99", 0.99, ["0.5", "1", "95", "nan", "high"]),
     "open_loopback": ("true", True, ["maybe", "2"]),
     "body_limit_bytes": ("2048", 2048, ["1023", "8MB", "-1"]),
+    "file_limit_bytes": ("2048", 2048, ["1023", "100MB", "-1"]),
+    "batch_parallel": ("4", 4, ["0", "many"]),
     "machine_hour_usd": ("0.25", Decimal("0.25"), ["-1", "NaN", "Infinity", "$1"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "keepalive_seconds": ("2.5", 2.5, ["0", "-1", "inf", "nan", "soon"]),
     "response_retention_days": ("7", 7, ["0", "-1", "forever"]),
     "shutdown_seconds": ("0", 0, ["-1", "soon"]),
     "workers": ("4", 4, ["0", "257", "many"]),
+    "clamp_to_budget": ("true", True, ["maybe"]),
     "redis_url": ("redis://h:6379/0", "redis://h:6379/0", ["h:6379", "http://h"]),
 }
 

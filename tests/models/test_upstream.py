@@ -428,12 +428,11 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("base_url", ["http://no-such-host.invalid/v1", "http://127.0.0.1:99999/v1", "nonsense"])
-def test_an_address_that_leads_nowhere_is_unavailable(base_url: str) -> None:
+def test_an_address_that_leads_nowhere_is_unavailable() -> None:
     async def test() -> None:
         with pytest.raises(EngineUnavailable) as failed:
-            await _chunks(OpenAIUpstream(base_url=base_url, name="m"), Call(BODY, True))
-        assert base_url not in failed.value.message
+            await _chunks(OpenAIUpstream(base_url="http://no-such-host.invalid/v1", name="m"), Call(BODY, True))
+        assert "no-such-host" not in failed.value.message
 
     run(test())
 

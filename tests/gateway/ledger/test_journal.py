@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -242,3 +243,16 @@ def test_a_value_that_json_cannot_say_is_told_and_spoils_nothing(journal: Journa
     assert journal.record(row("b")) is not None
     die(journal)
     assert left(tmp_path) == [("b", "ok")]
+
+
+def test_a_cut_after_a_line_that_stayed_torn_spares_what_came_between(journal: Journal, tmp_path: Path) -> None:
+    """The disk is full twice: the first time what was written of a line cannot be cut off, the second time it can."""
+    assert journal.intend(row("before", Outcome.LOST))
+    with patch.object(os, "write", taking(2)), patch.object(os, "ftruncate", side_effect=OSError):
+        assert journal.record(row("torn")) is None
+    assert journal.intend(row("between", Outcome.LOST))
+    with patch.object(os, "write", taking(0)):
+        assert journal.record(row("cut")) is None
+    die(journal)
+
+    assert {request_id for request_id, _ in left(tmp_path)} == {"before", "between"}
