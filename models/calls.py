@@ -19,7 +19,6 @@ from models.engine import Call, EngineCut, EngineRefused, EngineUnavailable, Ope
 HELD_LIMIT_CHARACTERS = 160  # of a text that may become a call: by then a name of 64 characters must have been said
 SCHEMA_NAME = "calls"
 
-_FENCED = re.compile(r"```(?:json)?\s*(.*?)\s*```", re.DOTALL)
 _BEGUN = re.compile(r'(?:```(?:json)?\s*)?\[?\s*\{+\s*"name"\s*:\s*"([^"]*)"')
 _OPENING = re.compile(r"^\{+")  # Qwen2.5-Coder 1.5B doubles the outer braces as often as not
 _BETWEEN = re.compile(r"[\s,;}]*")
@@ -101,8 +100,10 @@ def _moved(schema: Any, root: str) -> Any:
 
 def written_calls(text: str, tools: Tools) -> list[Written]:
     """The calls that *text* consists of; none as soon as it says anything else."""
-    fenced = _FENCED.fullmatch(text.strip())
-    rest = _OPENING.sub("{", fenced[1] if fenced else text.strip())
+    rest = text.strip()
+    if rest.startswith("```"):
+        rest = rest.removeprefix("```").removeprefix("json").removesuffix("```").strip()
+    rest = _OPENING.sub("{", rest)
     if not rest.startswith(("{", "[")):
         return []
     decoder, place, values = json.JSONDecoder(), 0, list[Any]()

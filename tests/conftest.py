@@ -1,5 +1,5 @@
-"""What every test may use: `rig`, a whole gateway with scripted engines behind a real port, `gateway`, one with the real
-models, and the anyio backend.
+"""What every test may use: `rig`, a whole gateway with scripted engines behind a real port; `gateway`, one with the
+real models; and the anyio backend.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator

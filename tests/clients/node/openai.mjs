@@ -92,19 +92,6 @@ main({
     return (await client.responses.create({ ...BRIEF_RESPONSE, input, previous_response_id: first.id })).output_text;
   },
 
-  async responseToolRound() {
-    const asked = { ...BRIEF_RESPONSE, model: LARGE, instructions: ONCE, tools: [{ type: "function", ...WEATHER_TOOL }] };
-    const calling = await client.responses.create({ ...asked, input: WEATHER });
-    const calls = calling.output.filter((item) => item.type === "function_call");
-    const results = calls.map((call) => ({
-      type: "function_call_output",
-      call_id: call.call_id,
-      output: getWeather(JSON.parse(call.arguments)),
-    }));
-    const answer = await client.responses.create({ ...asked, input: results, previous_response_id: calling.id });
-    return { calls: calls.map((call) => [call.name, call.arguments]), answer: answer.output_text };
-  },
-
   async models() {
     return (await all(client.models.list())).map((model) => model.id);
   },

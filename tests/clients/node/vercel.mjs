@@ -75,6 +75,16 @@ main({
   responsesStreamedCall: () => streamedCall(openai.responses(SMALL)),
   responsesToolRound: () => toolRound(openai.responses(LARGE)),
 
+  // What the model said comes back as a reference to the response's item.
+  async responsesContinued() {
+    const model = openai.responses(SMALL);
+    const first = { role: "user", content: "My name is Ann." };
+    const { response } = await generateText({ ...BRIEFLY, model, messages: [first] });
+    const next = { role: "user", content: "What is my name? Answer with one word." };
+    const { text, request } = await generateText({ ...BRIEFLY, model, messages: [first, ...response.messages, next] });
+    return { text, sent: request.body.input.map((item) => item.type ?? item.role) };
+  },
+
   chatOfOpenAI: () => plain(openai.chat(SMALL)),
 
   async unknownModel() {

@@ -7,7 +7,8 @@ from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage,
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, SecretStr
 
-from tests.clients.scripts.cases import ANN, FRANCE, KEY, LARGE, ONCE, SMALL, URL, WEATHER, main, raised_by
+from tests.clients.asked import ANN, FRANCE, ONCE, WEATHER
+from tests.clients.scripts.cases import KEY, LARGE, SMALL, URL, main, raised_by
 
 
 class Person(BaseModel):
@@ -61,7 +62,12 @@ def streamed_tool() -> object:
 
 
 def tool_round() -> object:
-    return _round(chat(LARGE))
+    """The model calls, gets the result and answers."""
+    model = chat(LARGE).bind_tools([get_weather])
+    asked = [SystemMessage(ONCE), HumanMessage(WEATHER)]
+    calling = model.invoke(asked)
+    results = [ToolMessage(get_weather(**call["args"]), tool_call_id=call["id"]) for call in calling.tool_calls]
+    return {"calls": calling.tool_calls, "answer": model.invoke([*asked, calling, *results]).text}
 
 
 def structured_by_schema() -> object:
@@ -86,8 +92,8 @@ def responses_streamed() -> object:
     return _joined(list(responses().stream(FRANCE)))
 
 
-def responses_tool_round() -> object:
-    return _round(responses(LARGE))
+def responses_tool() -> object:
+    return responses().bind_tools([get_weather], tool_choice="get_weather").invoke(WEATHER).tool_calls
 
 
 def responses_structured() -> object:
@@ -107,15 +113,6 @@ def unknown_model() -> object:
 
 def wrong_key() -> object:
     return raised_by(lambda: chat(key="wrong").invoke(FRANCE))
-
-
-def _round(model: ChatOpenAI) -> object:
-    """The model calls, gets the result and answers."""
-    model_with_tools = model.bind_tools([get_weather])
-    asked = [SystemMessage(ONCE), HumanMessage(WEATHER)]
-    calling = model_with_tools.invoke(asked)
-    results = [ToolMessage(get_weather(**call["args"]), tool_call_id=call["id"]) for call in calling.tool_calls]
-    return {"calls": calling.tool_calls, "answer": model_with_tools.invoke([*asked, calling, *results]).text}
 
 
 def _structured(model: ChatOpenAI, method: Any) -> object:
@@ -154,7 +151,7 @@ if __name__ == "__main__":
         structured_as_json,
         responses_plain,
         responses_streamed,
-        responses_tool_round,
+        responses_tool,
         responses_structured,
         responses_continued,
         unknown_model,

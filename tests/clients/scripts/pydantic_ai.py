@@ -13,7 +13,8 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.settings import ModelSettings
 
-from tests.clients.scripts.cases import ANN, FRANCE, KEY, LARGE, ONCE, SMALL, URL, WEATHER, main
+from tests.clients.asked import ANN, FRANCE, ONCE, WEATHER
+from tests.clients.scripts.cases import KEY, LARGE, SMALL, URL, main
 
 BRIEFLY = ModelSettings(temperature=0, max_tokens=48)
 
@@ -36,8 +37,8 @@ def responses(model: str = SMALL) -> Model:
     return OpenAIResponsesModel(model, provider=OpenAIProvider(base_url=f"{URL}/v1", api_key=KEY))
 
 
-def anthropic(model: str = SMALL) -> Model:
-    return AnthropicModel(model, provider=AnthropicProvider(base_url=URL, api_key=KEY))
+def anthropic() -> Model:
+    return AnthropicModel(SMALL, provider=AnthropicProvider(base_url=URL, api_key=KEY))
 
 
 def chat_plain() -> object:
@@ -86,10 +87,6 @@ def anthropic_plain() -> object:
 
 def anthropic_streamed() -> object:
     return _streamed(anthropic())
-
-
-def anthropic_tool_round() -> object:
-    return _round(anthropic(LARGE))
 
 
 def anthropic_structured_by_call() -> object:
@@ -152,7 +149,6 @@ if __name__ == "__main__":
         responses_structured_by_schema,
         anthropic_plain,
         anthropic_streamed,
-        anthropic_tool_round,
         anthropic_structured_by_call,
         unknown_model,
         wrong_key,
