@@ -7,12 +7,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do $$p -c '
 VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
+CLIENTS := .venv-clients
+NODE := tests/clients/node
 
 ifdef PORT
 export POINTSMAN_PORT := $(PORT)
 endif
 
-.PHONY: help run test check bench bench-peers lock lock-peers report clean
+.PHONY: help run test clients check bench bench-peers lock lock-peers lock-clients report clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -20,9 +22,11 @@ help: ## list the targets
 run: $(VENV)/.run ## serve on 127.0.0.1:8080 (PORT=... and POINTSMAN_* settings work); Ctrl-C ends everything
 	@exec $(BIN)/pointsman serve
 
-test: $(VENV)/.dev ## run every test, the real models included
+test: $(VENV)/.dev clients ## run every test, the real models included
 	$(BIN)/pointsman models pull smollm2-135m-instruct-q4_1 qwen2.5-coder-0.5b-instruct-q4_k_m qwen2.5-coder-1.5b-instruct-q4_k_m
 	$(BIN)/pytest
+
+clients: $(CLIENTS)/.clients $(NODE)/node_modules/.clients ## install the clients that the tests let talk to a gateway; 190 MB
 
 check: $(VENV)/.dev ## lint, format, types, import contracts
 	$(BIN)/ruff check .
@@ -46,10 +50,15 @@ lock-peers: $(VENV)/.dev ## resolve the measured gateways anew, with hashes
 	$(BIN)/uv pip compile -q requirements/bench-peers.txt --no-build $(LOCK_FLAGS) --override <(echo "$(PEERS_OVERRIDE)") -o requirements/bench-peers.lock
 # LiteLLM names a version of its database's tables that the registry may not have; the bench gives it no database.
 PEERS_OVERRIDE := litellm-proxy-extras==0.4.110
+
+lock-clients: $(VENV)/.dev ## resolve the tested clients anew, with hashes
+	$(BIN)/uv pip compile -q requirements/clients.txt --no-build $(LOCK_FLAGS) -o requirements/clients.lock
+	cd $(NODE) && rm -rf package-lock.json node_modules && npm install --package-lock-only --ignore-scripts --no-audit --no-fund
+
 LOCK_FLAGS = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make $@"
 
 clean: ## remove what the other targets made here (models and ledger stay)
-	rm -rf $(VENV) $(PEERS) dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) $(CLIENTS) $(NODE)/node_modules dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Each stamp is newer than the lock file it was installed from; an interrupted installation is begun anew.
 $(VENV)/.run: requirements/run.lock pyproject.toml
@@ -64,6 +73,19 @@ $(PEERS)/.peers: requirements/bench-peers.lock | $(VENV)/.dev
 	@$(PYTHON) -m venv --clear --without-pip $(PEERS)
 	@VIRTUAL_ENV=$(PEERS) $(BIN)/uv pip sync --quiet --require-hashes --no-build requirements/bench-peers.lock
 	@touch $@
+
+$(CLIENTS)/.clients: requirements/clients.lock | $(VENV)/.dev
+	@echo "Installing hash-locked clients ($<) into $(CLIENTS) ..."
+	@$(PYTHON) -m venv --clear --without-pip $(CLIENTS)
+	@VIRTUAL_ENV=$(CLIENTS) $(BIN)/uv pip sync --quiet --require-hashes --no-build $<
+	@touch $@
+
+# Without npm there is nothing to install, and the tests of these clients are skipped.
+$(NODE)/node_modules/.clients: $(NODE)/package-lock.json $(NODE)/package.json
+	@if command -v npm >/dev/null; then \
+	  echo "Installing locked clients ($<) into $(@D) ..." && \
+	  cd $(NODE) && npm ci --ignore-scripts --no-audit --no-fund --silent && touch node_modules/.clients; \
+	else echo "npm is not installed: the clients for Node are not tested"; fi
 
 .PHONY: install
 install:

@@ -15,6 +15,7 @@ from starlette.routing import Route
 from gateway.api import admin as admin_api
 from gateway.api import batches as batches_api
 from gateway.api import catalog as catalog_api
+from gateway.api import counts as counts_api
 from gateway.api import decision as decision_api
 from gateway.api import feedback as feedback_api
 from gateway.api import files as files_api
@@ -43,7 +44,17 @@ from gateway.settings import Settings, load_settings
 
 log = structlog.get_logger(__name__)
 
-ROOMS = (decision_api, catalog_api, responses_api, files_api, batches_api, feedback_api, operations_api, admin_api)
+ROOMS = (
+    decision_api,
+    counts_api,
+    catalog_api,
+    responses_api,
+    files_api,
+    batches_api,
+    feedback_api,
+    operations_api,
+    admin_api,
+)
 
 
 def create_app(

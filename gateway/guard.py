@@ -46,6 +46,7 @@ log = structlog.get_logger(__name__)
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})  # probes carry no key and learn no secret
 LOOPBACK_PATHS = frozenset({"/metrics", "/openapi.json"})  # whoever looks from this machine needs no key
+ANTHROPIC_PATHS = "/v1/messages"  # whose clients look for the request's id under another name
 ID_BYTES = 8  # random ones, behind the time: the ledger's index grows at its end, which costs a third
 BATCH = "batch"  # the operation of an errand, in the ledger
 FORM_BYTES = 64 * 1024  # of an upload, around its file
@@ -283,6 +284,8 @@ class _Visit:
                 (b"x-request-id", self._request_id.encode()),
                 (b"openai-processing-ms", str(milliseconds).encode()),
             ]
+            if self._scope["path"].startswith(ANTHROPIC_PATHS):
+                message["headers"].append((b"request-id", self._request_id.encode()))
         await self._send(message)
 
     async def _refuse(self, error: GatewayError) -> None:

@@ -33,6 +33,7 @@ class Operation(StrEnum):
     CHAT = "/chat/completions"
     COMPLETION = "/completions"
     EMBEDDING = "/embeddings"
+    COUNT = "/chat/completions/input_tokens"  # how long the prompt of a conversation is; llama.cpp's own, not OpenAI's
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,12 @@ import json
 import os
 import secrets
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
+from models.calls import CallingReply, demanding, tools_of
 from models.catalog import Model
 from models.engine import Call, EngineState, EngineUnavailable, Health, Reply
 from models.upstream import OpenAIUpstream
@@ -68,7 +70,11 @@ class LlamaCppEngine:
         upstream = self._upstream
         if upstream is None:
             raise EngineUnavailable(f"{self._model.name} cannot be called now: it is {self._health.state}")
-        return await upstream.begin(call)
+        tools = tools_of(call)
+        if not tools:
+            return await upstream.begin(call)
+        reply = await upstream.begin(replace(call, body=demanding(call.body, tools)))
+        return await CallingReply.begin(reply, call, tools)
 
     async def _keep_running(self) -> None:
         backoff_seconds = FIRST_BACKOFF_SECONDS

@@ -81,6 +81,8 @@ class ScriptedEngine:
                 data = [{"object": "embedding", "index": 0, "embedding": [float(len(text))]}]
                 counts = {"prompt_tokens": usage.prompt_tokens, "total_tokens": usage.prompt_tokens}
                 return {"object": "list", "data": data, "model": self.model, "usage": counts}
+            case Operation.COUNT:
+                return {"object": "response.input_tokens", "input_tokens": usage.prompt_tokens}
 
     async def _stream(self, call: Call) -> AsyncGenerator[Document, None]:
         chat = call.operation is Operation.CHAT

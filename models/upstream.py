@@ -46,7 +46,12 @@ COUNTS = re.compile(rb',\s*"(?:timings|usage)"\s*:\s*(\{(?:[^{}]|\{[^{}]*\})*\})
 NO_COUNTS = re.compile(rb',\s*"usage"\s*:\s*null')
 MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 SPECIAL = re.compile(rb'"choices"\s*:\s*\[\s*\]|\[DONE\]|"error"')  # counts alone, the end, a failure
-ANSWER_KEYS = {Operation.CHAT: "choices", Operation.COMPLETION: "choices", Operation.EMBEDDING: "data"}
+ANSWER_KEYS = {
+    Operation.CHAT: "choices",
+    Operation.COMPLETION: "choices",
+    Operation.EMBEDDING: "data",
+    Operation.COUNT: "input_tokens",
+}
 
 
 class OpenAIUpstream:
@@ -103,7 +108,7 @@ class OpenAIUpstream:
 
     def _written(self, call: Call) -> bytes:
         body = {**call.body, **self._extra_body, "model": self._model}
-        if call.operation is not Operation.EMBEDDING:
+        if call.operation in (Operation.CHAT, Operation.COMPLETION):
             body["stream"] = call.stream
         if call.stream:
             body.update(self._running_counts)
@@ -133,7 +138,7 @@ class OpenAIUpstream:
             raw = await response.read_all(ANSWER_LIMIT_BYTES, max(left_seconds, 0.0))
             document = self.checked(raw)
             if not document.get(ANSWER_KEYS[call.operation]):
-                raise _Broken("the engine's answer has no choices")
+                raise _Broken(f"the engine's answer has no {ANSWER_KEYS[call.operation]}")
         except (_Broken, TooLong) as error:
             raise EngineUnavailable(f"the engine's answer cannot be used: {error}") from error
         except (HttpError, orjson.JSONDecodeError) as error:

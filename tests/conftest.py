@@ -1,11 +1,14 @@
-"""What every test may use: `rig`, a whole gateway with scripted engines behind a real port, and the anyio backend."""
+"""What every test may use: `rig`, a whole gateway with scripted engines behind a real port; `gateway`, one with the
+real models; and the anyio backend.
+"""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.real.server import Server, serving
 from tests.rig import Rig, running_rig
 
 
@@ -24,3 +27,14 @@ def rig(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Rig]]:
             yield running
 
     return opened
+
+
+@pytest.fixture(scope="session")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A ready `pointsman serve` with both default models: one for all, since loading them takes time and 3 GB. At the
+    end Ctrl-C must end it, and every process it started, without an error.
+    """
+    with serving(tmp_path_factory.mktemp("gateway")) as server:
+        server.wait_until_ready()
+        yield server
+        assert server.stop() == 0

@@ -17,6 +17,8 @@ from gateway.shapes import responses
 
 routes = APIRouter(tags=["responses"])
 
+NAMED_RESPONSES_LIMIT = 64  # whose items one request may refer to; each is read from the database
+
 
 class _Responding(Translated):
     """Keeps what it has said, before the client has the last of it, unless the client asked for `store: false`."""
@@ -36,17 +38,47 @@ class _Responding(Translated):
 
 async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
     """Raises InvalidRequest, ModelNotFound, NotFound."""
-    body = parse_object(raw)
+    sent = parse_object(raw)
+    body, history = await remembering(held, sent)
+    body_bytes = len(raw) if body is sent and not history else len(orjson.dumps([body, history]))
+    asked = check(responses.to_chat(body, history), body_bytes, held.runtime.catalog)
+    return asked, _Responding(held, body, id=f"resp_{secrets.token_hex(16)}", history=history)
+
+
+async def remembering(held: Held, body: dict[str, Any]) -> tuple[dict[str, Any], list[responses.Item]]:
+    """*body* with the kept items that it refers to, and the items of the response that it goes on from. Raises
+    InvalidRequest, NotFound.
+    """
     previous = body.get("previous_response_id")
     history: list[responses.Item] = []
     if previous is not None:
         if not isinstance(previous, str):
             raise InvalidRequest("previous_response_id: must be a string", param="previous_response_id")
         history = (await _kept(held, previous, "previous_response_id")).items
-    chat = responses.to_chat(body, history)
-    history_bytes = len(orjson.dumps(history)) if history else 0
-    asked = check(chat, len(raw) + history_bytes, held.runtime.catalog)
-    return asked, _Responding(held, body, id=f"resp_{secrets.token_hex(16)}", history=history)
+    named = await _named(held, body, {item["id"] for item in history})
+    return (responses.repeating(body, named) if named else body), history
+
+
+async def _named(held: Held, body: dict[str, Any], known: set[str]) -> dict[str, responses.Item]:
+    """The items that *body* refers to and that are not *known*, and what was kept beside them, by their ids. Clients
+    that keep the conversation themselves, such as the Vercel AI SDK, send all of it so. Raises InvalidRequest.
+    """
+    named: dict[str, responses.Item] = {}
+    looked_up: set[str] = set()
+    for item in reversed(responses.references(body)):  # the newest response has most of the others' items
+        response = None if item in known or item in named else responses.response_of(item)
+        if response is None or response in looked_up:
+            continue
+        looked_up.add(response)
+        if len(looked_up) > NAMED_RESPONSES_LIMIT:
+            raise InvalidRequest(
+                f"input refers to items of more than {NAMED_RESPONSES_LIMIT} responses; use previous_response_id",
+                param="input",
+            )
+        kept = await anyio.to_thread.run_sync(_store(held).find, response, held.caller_id)
+        if kept is not None:
+            named.update((kept_item["id"], kept_item) for kept_item in kept.items)
+    return named
 
 
 def body_schema() -> dict[str, Any]:

@@ -2,8 +2,9 @@
 the items of earlier ones in as `history`.
 """
 
+import re
 from base64 import b64decode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -200,6 +201,37 @@ def _kind(item: Fields) -> str:
     return item.kind(_ITEMS)
 
 
+_ITEM_ID = re.compile(r"[a-z]+_(.+)_(?:in)?[0-9]+")  # as `_item_id` and `input_items` make them
+
+
+def references(body: dict[str, Any]) -> list[str]:
+    """The ids of the items that `input` names instead of repeating them, in their order. What is wrong with them is for
+    `to_chat` to say.
+    """
+    items = body.get("input")
+    return [item["id"] for item in items if _is_reference(item)] if isinstance(items, list) else []
+
+
+def response_of(item: str) -> str | None:
+    """The id of the response that the item of the id *item* belongs to; None where it is no id of ours."""
+    match = _ITEM_ID.fullmatch(item)
+    return f"resp_{match[1]}" if match else None
+
+
+def repeating(body: dict[str, Any], items: Mapping[str, Item]) -> dict[str, Any]:
+    """*body* with what it refers to in its place, so far as *items* has it under its id."""
+    repeated = [items.get(item["id"], item) if _is_reference(item) else item for item in body["input"]]
+    return {**body, "input": repeated}
+
+
+def _is_reference(item: Any) -> bool:
+    return (
+        isinstance(item, dict)
+        and isinstance(item.get("id"), str)
+        and (item.get("type") == "item_reference" or (item.get("type") is None and item.get("role") is None))
+    )
+
+
 def _add(conversation: Conversation, item: Fields, known: set[Any]) -> None:
     item.optional("id", str)
     match _kind(item):
@@ -224,7 +256,7 @@ def _add(conversation: Conversation, item: Fields, known: set[Any]) -> None:
         case _:  # a reference; what it names is in the history, and so already said
             id = item.required("id", str)
             if id not in known:
-                raise item.wrong("id", f"{id[:60]!r} is not an item of the responses before this one")
+                raise item.wrong("id", f"{id[:60]!r} is no item of a response of yours that was kept here")
 
 
 def _thoughts(item: Fields, key: str, kind: str) -> list[str]:
