@@ -31,9 +31,10 @@ CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which take
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter doubles a scrape
 
 
-# How the gauges of several processes make one, in prometheus-client's words: the sum or the most of those that live, or
-# the sum of all there were, for what is counted "since the start".
-Together = Literal["livesum", "livemax", "sum"]
+# How the gauges of several processes make one, in prometheus-client's words: the sum or the most of those that live;
+# the sum of all there were, for what is counted "since the start"; or the newest, that of the process which is scraped,
+# for what all of them know.
+Together = Literal["livesum", "livemax", "sum", "livemostrecent"]
 
 M = TypeVar("M", Counter, Gauge, Histogram)
 
@@ -111,9 +112,12 @@ class Metrics:
         self.total = histogram("request_seconds", "From request to end.", SECONDS, "model")
         self.decide = histogram("decide_seconds", "Time the router took.", DECIDE_SECONDS).of()
         self.in_flight = gauge("requests_in_flight", "Requests being answered.").of()
-        self.engine_up = gauge("engine_up", "1 when the engine can be called.", "model", together="livemax")
+        self.engine_up = gauge("engine_up", "1 when the engine can be called.", "model", together="livemostrecent")
         self.engine_restarts = gauge(
-            "engine_restarts", "Times the engine's process ended and was started again.", "model", together="livemax"
+            "engine_restarts",
+            "Times the engine's process ended and was started again.",
+            "model",
+            together="livemostrecent",
         )
         self.engine_queue = gauge("engine_queue_requests", "Requests waiting for a place at the engine.", "model")
         self.engine_in_flight = gauge("engine_in_flight_requests", "Requests being answered by the engine.", "model")
@@ -149,7 +153,7 @@ class Metrics:
         self.worker_restarts = counter(
             "worker_restarts_total", "Times such a process ended and was started again."
         ).of()
-        self.build_info = gauge("build_info", "1, with the version.", "version", together="livemax")
+        self.build_info = gauge("build_info", "1, with the version.", "version", together="livemostrecent")
 
     def decided(self, model: str, basis: Basis) -> None:
         self.decisions.of(model, basis).inc()

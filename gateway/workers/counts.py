@@ -28,6 +28,7 @@ REGION_BYTES = KEYS_START + KEYS_LIMIT_BYTES
 KEYS_PER_STEP = 100  # read between two looks at the event loop, a millisecond
 BUCKET = "_bucket"
 MAXIMUM = "livemax"  # of the living; `livesum` is their sum, everything else the sum of all there ever were
+OWN = "livemostrecent"  # whoever is scraped has just set it
 SUM = "sum"  # a gauge's, of what is counted since the start
 LIVE = "live"
 
@@ -119,7 +120,7 @@ class Value:
     def __init__(self, values: Any, place: int, others: list[tuple[Any, int]], mode: str) -> None:
         self._values = values
         self._place = place
-        self._others = others
+        self._others = [] if mode == OWN else others
         self._maximum = mode == MAXIMUM
         self._base = values[place] if mode == SUM else 0.0
 
