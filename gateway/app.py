@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Route
 
 from gateway.api import admin as admin_api
 from gateway.api import batches as batches_api
@@ -23,6 +24,7 @@ from gateway.api import responses as responses_api
 from gateway.api.description import describe
 from gateway.batching.runner import BatchRunner
 from gateway.builder import Builder, EngineMaker, KnowledgeMaker, load_knowledge_for, make_engines
+from gateway.cache.embedding import EmbedMaker, no_embedder
 from gateway.errors import (
     NO_DATABASE,
     GatewayError,
@@ -54,6 +56,7 @@ def create_app(
     *,
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
+    embed_maker: EmbedMaker = no_embedder,
     load: Callable[..., Settings] = load_settings,
     crew: Crew = ALONE,
 ) -> Guard:
@@ -61,7 +64,7 @@ def create_app(
 
     *load* reads the settings anew when a reload is asked for. *crew*: the processes that serve the same gateway.
     """
-    builder = Builder(version("pointsman"), engine_maker, knowledge_maker, crew)
+    builder = Builder(version("pointsman"), engine_maker, knowledge_maker, embed_maker, crew)
     app = FastAPI(
         title="Pointsman",
         summary="An OpenAI-compatible inference gateway that routes by proof.",
@@ -157,7 +160,14 @@ async def _routing_error(request: Request, error: Exception) -> Response:
     path = request.url.path[:200]
     shaped: GatewayError
     if error.status_code == 405:
-        shaped = MethodNotAllowed(f"{request.method} is not possible on {path}")
+        shaped = MethodNotAllowed(f"{request.method} is not possible on {path}", allow=_methods(request))
     else:
         shaped = NotFound(f"there is nothing at {path}; the API is under /v1, its description at /openapi.json")
-    return error_response(shaped, error.headers)
+    return error_response(shaped)
+
+
+def _methods(request: Request) -> str:
+    """All that are possible on this path; Starlette names those of the first route that has it."""
+    routes = [*request.app.router.routes, *(route for api in ROOMS for route in api.routes.routes)]
+    there = [route for route in routes if isinstance(route, Route) and route.path_regex.match(request.url.path)]
+    return ", ".join(sorted({method for route in there for method in route.methods or ()} - {"HEAD"}))

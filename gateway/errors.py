@@ -16,6 +16,24 @@ from models.engine import EngineBusy, EngineCut, EngineError, EngineRefused
 NO_DATABASE = "the database does not answer now; see the gateway's log"
 
 
+ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
 class GatewayError(Exception):
     """A request that ends in an error. Class attributes say which; `message` says what to do about it."""
 
@@ -43,6 +61,12 @@ class GatewayError(Exception):
 
 class InvalidRequest(GatewayError):
     status, type, code = 400, "invalid_request_error", "invalid_request"
+
+
+class ContentRefused(GatewayError):
+    """A guardrail of the operator's refuses the request; no model is asked."""
+
+    status, type, code = 400, "invalid_request_error", "content_policy_violation"
 
 
 class InvalidKey(GatewayError):

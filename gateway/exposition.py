@@ -26,9 +26,10 @@ async def expose(runtime: Runtime) -> bytes:
 
 
 async def read_gauges(runtime: Runtime) -> None:
-    """Set the gauges of what others count: engines and the ledger."""
+    """Set the gauges of what others count: engines, limits and the ledger."""
     await _in_turns(_read_engines(runtime))
     own, ledger = runtime.meter.metrics, runtime.ledger
+    own.limits_degraded.set(runtime.limits.degraded)
     own.ledger_waiting.set(ledger.waiting)
     own.journal_errors.set(ledger.journal_errors)
     own.recovered.set(ledger.recovered_charges)

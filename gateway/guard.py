@@ -291,7 +291,7 @@ class _Visit:
             return
         if self._tab is not None:
             self._tab.close(Outcome.FAILED if error.status >= 500 else Outcome.REFUSED, error.status, error.code)
-        worded = self._endpoint.error_body(error) if self._endpoint is not None else error.body()
+        worded = self._endpoint.error_body(error, self._request_id) if self._endpoint is not None else error.body()
         body = orjson.dumps(worded)
         headers = [
             (b"content-type", JSON),

@@ -136,6 +136,9 @@ class Metrics:
         self.discarded = counter(
             "discarded_tokens_total", "Answer tokens paid for and seen by no client (hedges that lost).", "model"
         )
+        self.cache_lookups = counter(
+            "cache_lookups_total", "Requests looked for in the cache, by what came of it.", "kind", "result"
+        )
         self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.").of()
         self.journal_errors = gauge(
             "journal_errors", "Lines that the journal could not take, since the start.", together="sum"
@@ -148,6 +151,9 @@ class Metrics:
             "ledger_unkept_refusals", "Refused requests without a charge: no room.", together="sum"
         ).of()
         self.feedback = counter("feedback_total", "Outcomes that callers have told, by kind of value.", "kind")
+        self.limits_degraded = gauge(
+            "limits_degraded", "1 while limits are counted by this process alone.", together="livemax"
+        ).of()
         self.reloads = counter("reloads_total", "Reloads of the settings, by result.", "result")
         self.workers = gauge("workers", "Processes that serve.").of()
         self.worker_restarts = counter(
@@ -210,7 +216,7 @@ class Meter:
             metrics.decide.observe(charge.decide_seconds)
         if charge.first_chunk_seconds is not None:
             metrics.first_chunk.of(label).observe(charge.first_chunk_seconds)
-        if charge.attempts == 0:
+        if charge.model is None:  # nobody was called, and the cache had nothing
             return
         if charge.prompt_tokens is None or charge.completion_tokens is None:
             metrics.uncounted.of(label).inc()
@@ -249,6 +255,7 @@ class Tab:
         self._attempts = 0
         self._called_at: float | None = None
         self._reply: Reply | None = None
+        self._saved: Usage | None = None  # what an answer from the cache took when it was made
         self.charge: Charge | None = None  # once it is closed
 
     @property
@@ -292,6 +299,12 @@ class Tab:
         self._known["first_chunk_seconds"] = self.seconds
         self._reply = reply
 
+    def from_cache(self, model: Model, kind: str, usage: Usage | None) -> None:
+        """The cache has what *model* answered before, with *usage*: nobody is called, and it costs nothing."""
+        self._model = model
+        self._saved = usage
+        self._known.update(cache=kind, first_chunk_seconds=self.seconds)
+
     def discarded(self, tokens: int) -> None:
         """So many answer tokens were made for this request, and the client will not see them."""
         self._known["discarded_tokens"] = self._known.get("discarded_tokens", 0) + tokens
@@ -307,6 +320,7 @@ class Tab:
         cost_usd, safe_cost_usd = _costs(self._model, self._safe, usage, engine_seconds or 0.0)
         if "cache" in self._known:
             cost_usd = Decimal(0)  # whoever asked first has paid
+            safe_cost_usd = self._safe.expected_cost_usd(self._saved) if self._saved else None
         return Charge(
             id=self.request_id,
             at=self._at,
@@ -329,7 +343,7 @@ class Tab:
 
     def _counts(self, outcome: Outcome) -> tuple[Usage | None, float | None]:
         """What was computed, as the engine counts it; seconds by our own clock where it does not say."""
-        if outcome is Outcome.REFUSED or "cache" in self._known:  # an engine that refuses computes nothing
+        if outcome is Outcome.REFUSED or "cache" in self._known:  # nothing was computed
             return Usage(0, 0), 0.0
         usage = self._reply.usage if self._reply else None
         engine_seconds = self._reply.engine_seconds if self._reply else None

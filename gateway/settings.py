@@ -14,6 +14,8 @@ import pydantic_settings
 from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from gateway.cache.section import CacheSection
+from gateway.guardrails.kinds import RailSettings
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
 from models.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
@@ -95,6 +97,11 @@ class Settings(BaseSettings):
         None,
         pattern=r"^(redis|rediss|unix)://",
         description="Redis or Valkey that several gateways share limits in; in this process alone when unset",
+    )
+
+    cache: CacheSection = CacheSection()
+    guardrails: tuple[RailSettings, ...] = Field(
+        (), description="what may not be asked or answered, in the order it is looked for: kinds blocklist and pii"
     )
 
     @property

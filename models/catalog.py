@@ -7,10 +7,10 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import urlsplit, urlunsplit
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from models.engine import Usage
 from models.yamlfile import Problem, YamlError, problems_in, read_yaml
@@ -23,8 +23,23 @@ TOKENS_PER_PRICE = 1_000_000
 AUTO = "auto"  # what a client writes to let the router choose; no model may take the name
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-ServerUrl = Annotated[str, Field(pattern=r"^https?://[^/?#]+[^?#]*$")]
 Wheel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+$")]
+
+
+def _checked_url(url: str) -> str:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError("its port must be between 1 and 65535")
+    if parts.username is not None:
+        raise ValueError("credentials do not belong into an address: name their variable in api_key_env")
+    return url
+
+
+ServerUrl = Annotated[str, Field(pattern=r"^https?://[^/?#]+[^?#]*$"), AfterValidator(_checked_url)]
 
 
 class CatalogError(ValueError):
@@ -75,11 +90,6 @@ class WeightsFile(_Strict):
     sha256: Sha256
     size_bytes: int = Field(gt=0)
     sources: tuple[Source, ...] = Field(min_length=1)
-
-
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class Price(_Strict):
@@ -168,15 +178,25 @@ class Model(_Strict):
     batch_tokens: int = Field(default=64, gt=0, description="prompt tokens computed between two looks at the client")
     memory_limit_bytes: int | None = Field(default=None, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_abilities(cls, row: Any) -> Any:
+        """Of a row that does not list its own. LiteLLM loses the ends of all choices of a stream but one."""
+        if isinstance(row, dict) and row.get("engine") == "litellm":
+            return {"abilities": [Ability.CHAT, Ability.TOOLS, Ability.STRUCTURED], **row}
+        return row
+
     @model_validator(mode="after")
     def _complete(self) -> "Model":
+        if self.engine == "litellm" and self.served_as is None:
+            raise ValueError("engine litellm needs 'served_as', LiteLLM's name of the model, e.g. anthropic/claude-...")
         if self.engine == "llamacpp" and self.file is None:
             raise ValueError("engine llamacpp needs 'file' (sha256, size_bytes, sources)")
         if self.engine == "openai" and self.base_url is None:
             raise ValueError("engine openai needs 'base_url', e.g. http://127.0.0.1:8000/v1")
         if self.replicas and self.engine != "openai":
             raise ValueError("'replicas' are servers, which only engine openai calls; remove them")
-        addresses = [self.address, *map(_without_credentials, self.replicas)]
+        addresses = [self.address, *self.replicas]
         twice = sorted({address for address in addresses if addresses.count(address) > 1})
         if twice:
             raise ValueError(f"'base_url' and 'replicas' name {twice[0]} more than once; keep one")
@@ -184,8 +204,8 @@ class Model(_Strict):
 
     @property
     def address(self) -> str:
-        """Where it is served, without credentials; its name where this machine serves it."""
-        return self.name if self.base_url is None else _without_credentials(self.base_url)
+        """Where it is served; its name where this machine serves it."""
+        return self.base_url or self.name
 
     @property
     def remote_name(self) -> str:

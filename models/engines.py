@@ -7,6 +7,7 @@ from pathlib import Path
 
 from models.catalog import Model
 from models.engine import Engine
+from models.litellm import LiteLLMEngine
 from models.llamacpp import LlamaCppEngine
 from models.scripted import Say, ScriptedEngine
 from models.store import ModelStore
@@ -29,14 +30,21 @@ def _llamacpp(model: Model, around: Surroundings) -> Engine:
 
 def _openai(model: Model, around: Surroundings) -> Engine:
     assert model.base_url is not None
-    api_key = os.environ.get(model.api_key_env) if model.api_key_env else None
     return OpenAIUpstream(
         base_url=model.base_url,
         name=model.name,
         model=model.remote_name,
-        api_key=api_key,
+        api_key=_key(model),
         running_counts=RUNNING_COUNTS[model.counts],
     )
+
+
+def _litellm(model: Model, around: Surroundings) -> Engine:
+    return LiteLLMEngine(name=model.name, model=model.remote_name, base_url=model.base_url, api_key=_key(model))
+
+
+def _key(model: Model) -> str | None:
+    return os.environ.get(model.api_key_env) if model.api_key_env else None
 
 
 # What asks a server to count as it goes, by what the catalogue row says of it.
@@ -52,6 +60,7 @@ def _scripted(model: Model, around: Surroundings) -> Engine:
 
 
 ENGINES: Mapping[str, Callable[[Model, Surroundings], Engine]] = {
+    "litellm": _litellm,
     "llamacpp": _llamacpp,
     "openai": _openai,
     "scripted": _scripted,

@@ -26,7 +26,7 @@ from models.engine import (
     Reply,
     Usage,
 )
-from models.http import BodyTooLong, HttpError, Origin, Response
+from models.http import HttpError, Origin, Response, TooLong
 from models.sse import EventSplitter, EventTooLong
 
 CONNECT_TIMEOUT_SECONDS = 5.0  # loopback or one data centre: a slower connect means nobody is there
@@ -134,7 +134,7 @@ class OpenAIUpstream:
             document = self.checked(raw)
             if not document.get(ANSWER_KEYS[call.operation]):
                 raise _Broken("the engine's answer has no choices")
-        except (_Broken, BodyTooLong) as error:
+        except (_Broken, TooLong) as error:
             raise EngineUnavailable(f"the engine's answer cannot be used: {error}") from error
         except (HttpError, orjson.JSONDecodeError) as error:
             raise EngineUnavailable("the engine failed before its first token") from error

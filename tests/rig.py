@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, select
 
 from gateway.app import create_app
 from gateway.builder import KnowledgeMaker, load_knowledge_for
+from gateway.cache.embedding import EmbedMaker, no_embedder
 from gateway.ledger.tables import charges
 from gateway.protocol import Protocol
 from gateway.runtime import Runtime
@@ -93,6 +94,7 @@ async def running_rig(
     large: Playing = LARGE,
     catalog: str = CATALOG,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
+    embed_maker: EmbedMaker = no_embedder,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """Start a gateway in *folder* on a free port; stop it, and everything it started, on leaving."""
@@ -109,6 +111,7 @@ async def running_rig(
         told,
         engine_maker=scripted,
         knowledge_maker=knowledge_maker,
+        embed_maker=embed_maker,
         load=lambda **_: told,  # a reload reads the catalogue anew, and nothing of this machine
     )
     config = uvicorn.Config(

@@ -6,27 +6,9 @@ from fastapi import FastAPI
 
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.inference import Endpoint
+from gateway.errors import ERROR_SCHEMA
 
-ERROR_SCHEMA = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": ["string", "null"]},
-            },
-        }
-    },
-}
-ERROR = {
-    "description": "An error; its message says what to do",
-    "content": {"application/json": {"schema": ERROR_SCHEMA}},
-}
+OPEN = frozenset({"/livez", "/readyz", "/metrics"})  # for probes and scrapers on this machine
 
 
 def describe(app: FastAPI) -> None:
@@ -40,14 +22,22 @@ def describe(app: FastAPI) -> None:
             paths.update({path: {"post": _operation(path, endpoint)} for path, endpoint in ENDPOINTS.items()})
             document.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
             document["security"] = [{"key": []}]
-            for operations in paths.values():
+            for path, operations in paths.items():
                 for operation in operations.values():
                     operation["responses"].pop("422", None)  # FastAPI's own shape, which never leaves this gateway
-                    operation["responses"].update({"4XX": ERROR, "5XX": ERROR})
+                    operation["responses"].update({"4XX": _error(path), "5XX": _error(path)})
+                    if path in OPEN:
+                        operation["security"] = []
         assert app.openapi_schema is not None
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _error(path: str) -> dict[str, Any]:
+    schema = ENDPOINTS[path].error_schema if path in ENDPOINTS else ERROR_SCHEMA
+    said = "An error; its message says what to do"
+    return {"description": said, "content": {"application/json": {"schema": schema}}}
 
 
 def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:

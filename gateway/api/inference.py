@@ -4,8 +4,8 @@ How its body is read and how its answers are worded are its own; the way in betw
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -15,7 +15,7 @@ from gateway.api.once import IDEMPOTENCY_KEY, once
 from gateway.api.voices import Voice
 from gateway.client import leaving_stops, read_body
 from gateway.completion import Answer, begin
-from gateway.errors import Cut, GatewayError, Internal, InvalidRequest, of_engine
+from gateway.errors import ERROR_SCHEMA, Cut, GatewayError, Internal, InvalidRequest, of_engine
 from gateway.held import Held
 from gateway.ledger.charge import Outcome
 from gateway.limits.headers import ratelimit_headers
@@ -39,7 +39,8 @@ class Endpoint:
     read: Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]
     summary: str
     body_schema: Callable[[], dict[str, Any]]
-    error_body: Callable[[GatewayError], dict[str, Any]] = GatewayError.body
+    error_body: Callable[[GatewayError, str], dict[str, Any]] = lambda error, request_id: error.body()
+    error_schema: Mapping[str, Any] = field(default_factory=lambda: ERROR_SCHEMA)
 
     async def answer(self, held: Held, receive: Receive, send: Send) -> None:
         """Raises GatewayError before the first byte, ClientGone at any time."""
@@ -107,10 +108,11 @@ class _Stream:
     async def _run(self) -> None:
         try:
             answer = await begin(self._held, self._asked)
-        except EngineError as problem:
+        except (EngineError, GatewayError) as problem:
+            error = of_engine(problem) if isinstance(problem, EngineError) else problem
             if not self._started:
-                raise of_engine(problem) from problem
-            await self._fail(of_engine(problem))
+                raise error from problem
+            await self._fail(error)
             return
         try:
             await self._pass_on(answer)
@@ -124,6 +126,8 @@ class _Stream:
 
     async def _pass_on(self, answer: Answer) -> None:
         reply, voice = answer.reply, self._voice
+        if self._commenting is not None:  # nothing may overtake the head that it sends
+            await asyncio.wait({self._commenting})
         if not self._started:
             await self._start([*_headers(answer.decision, answer), *_limit_headers(self._held)])
         block = voice.opening(answer.model.name) + voice.block(reply.first)
@@ -148,6 +152,8 @@ class _Stream:
     async def _fail(self, error: GatewayError) -> None:
         self._held.charged.close(Outcome.CUT, 200, error.code)
         await self._held.settle()
+        if self._commenting is not None:
+            await asyncio.wait({self._commenting})
         await self._send({"type": "http.response.body", "body": self._voice.failure(error), "more_body": False})
 
     def _on_time(self) -> None:
@@ -180,6 +186,8 @@ def _headers(decision: Decision, answer: Answer) -> list[tuple[bytes, bytes]]:
     ]
     if decision.template:
         headers.append((b"x-pointsman-template", decision.template.encode()))
+    if answer.cache is not None:
+        headers.append((b"x-pointsman-cache", answer.cache.encode()))
     if answer.passed_over:
         headers.append((b"x-pointsman-passed-over", ", ".join(answer.passed_over).encode()))
     return headers

@@ -4,7 +4,6 @@ import secrets
 from typing import Any
 
 from gateway.api.voices import Translated, Voice
-from gateway.errors import GatewayError
 from gateway.held import Held
 from gateway.schema import Asked, check, parse_object
 from gateway.shapes import messages
@@ -31,5 +30,16 @@ def body_schema() -> dict[str, Any]:
     }
 
 
-def error_body(error: GatewayError) -> dict[str, Any]:
-    return messages.error_body(error)
+ERROR_SCHEMA = {
+    "type": "object",
+    "required": ["type", "error", "request_id"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+        "request_id": {"type": ["string", "null"]},
+    },
+}

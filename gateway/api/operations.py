@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from gateway.exposition import expose
 from gateway.held import held_of
@@ -31,6 +31,11 @@ async def readyz(request: Request) -> Response:
     return Response(orjson.dumps(body), status_code=200 if ready else 503, media_type="application/json")
 
 
-@routes.get("/metrics", summary="Prometheus metrics")
+@routes.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}},
+)
 async def metrics(request: Request) -> Response:
     return Response(await expose(held_of(request.scope).runtime), media_type=CONTENT_TYPE_LATEST)

@@ -124,10 +124,12 @@ def _with_file(**fields: Any) -> Callable[[dict[str, Any]], object]:
         (_with(base_url="127.0.0.1:8000/v1"), ["models.0.base_url"]),
         (_with(base_url="ftp://host/v1"), ["models.0.base_url"]),
         (_with(base_url=""), ["models.0.base_url"]),
+        (_with(base_url="http://host:65536/v1"), ["models.0.base_url", "between 1 and 65535"]),
+        (_with(base_url="https://user:secret@host/v1"), ["models.0.base_url", "api_key_env"]),
         (_with(replicas=["http://two/v1"]), ["models.0", "only engine openai", "remove"]),
         (_with(engine="openai", base_url="http://one/v1", replicas=["two/v1"]), ["models.0.replicas.0"]),
         (
-            _with(engine="openai", base_url="http://one/v1", replicas=["http://key@one/v1"]),
+            _with(engine="openai", base_url="http://one/v1", replicas=["http://one/v1"]),
             ["models.0", "http://one/v1 more than once"],
         ),
         (_with(retries=-1), ["models.0.retries"]),
@@ -342,11 +344,6 @@ def test_build_of_a_server_stays_when_more_servers_give_the_same_answers(change:
     row: dict[str, Any] = {"name": "m", "engine": "openai", "tier": 0, "context_tokens": 1, "base_url": "http://one/v1"}
 
     assert Model(**{**row, **change}).build == Model(**row).build
-
-
-def test_an_address_shows_no_credentials() -> None:
-    assert Model(**_row(base_url="https://user:secret@host:8000/v1")).address == "https://host:8000/v1"
-    assert Model(**_row(name="small")).address == "small"
 
 
 def test_the_name_of_a_build_does_not_change_between_releases() -> None:

@@ -428,12 +428,11 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("base_url", ["http://no-such-host.invalid/v1", "http://127.0.0.1:99999/v1", "nonsense"])
-def test_an_address_that_leads_nowhere_is_unavailable(base_url: str) -> None:
+def test_an_address_that_leads_nowhere_is_unavailable() -> None:
     async def test() -> None:
         with pytest.raises(EngineUnavailable) as failed:
-            await _chunks(OpenAIUpstream(base_url=base_url, name="m"), Call(BODY, True))
-        assert base_url not in failed.value.message
+            await _chunks(OpenAIUpstream(base_url="http://no-such-host.invalid/v1", name="m"), Call(BODY, True))
+        assert "no-such-host" not in failed.value.message
 
     run(test())
 
@@ -523,7 +522,7 @@ fragments = st.sampled_from(
 @settings(max_examples=150, deadline=None)
 @given(st.lists(fragments | st.binary(max_size=5), max_size=12), st.booleans())
 def test_no_bytes_raise_anything_but_an_engine_error(reply: list[bytes], stream: bool) -> None:
-    """A chunk whose size is garbage leaves aiohttp 3.14 waiting on a closed connection; only a timeout ends that."""
+    """Whatever it is, it ends: at the latest by a timeout."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(upstream, "FIRST_CHUNK_TIMEOUT_SECONDS", SHORT_SECONDS)
         patch.setattr(upstream, "IDLE_TIMEOUT_SECONDS", SHORT_SECONDS)
@@ -556,7 +555,7 @@ def test_an_engine_that_does_not_begin_in_time_is_unavailable(
 @pytest.mark.parametrize(
     "then",
     [(), (b": ping\n\n", SHORT_SECONDS / 5) * 50, (b"zz\r\n",)],
-    ids=["silence", "comments only", "a bad chunk size, which aiohttp keeps to itself"],
+    ids=["silence", "comments only", "a bad chunk size"],
 )
 def test_an_engine_that_falls_silent_is_cut(monkeypatch: pytest.MonkeyPatch, then: tuple[Step, ...]) -> None:
     monkeypatch.setattr(upstream, "IDLE_TIMEOUT_SECONDS", SHORT_SECONDS)

@@ -647,7 +647,7 @@ async def test_a_row_says_how_its_replicas_are_used() -> None:
         engine="openai",
         tier=0,
         context_tokens=1,
-        base_url="http://key@a/v1",
+        base_url="http://a/v1",
         replicas=("http://b/v1",),
         parallel=1,
         queue=0,
