@@ -17,6 +17,8 @@ models:
   - {name: small, engine: scripted, tier: 0, context_tokens: 9, abilities: [chat, tools], price: {hour_usd: "0.1"}}
   - {name: far, engine: openai, tier: 1, context_tokens: 9, base_url: "http://h/v1", replicas: ["http://i/v1"]}
 aliases: {gpt: far}
+cache: {enabled: true, semantic: [{template: t, threshold: 0.9}]}
+guardrails: [{kind: blocklist, words: [secret]}, {kind: pii}]
 """
 
 
