@@ -103,6 +103,7 @@ class Supervisor:
     async def run(self, greet: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Until a signal; whether it has served. *greet* is begun when every worker has been started."""
         self._take_signals()
+        self._warn_of_few_places()
         await self._start_engines()
         tasks = [asyncio.create_task(self._keep(place), name=f"worker {place}") for place in range(self.size)]
         telling = asyncio.create_task(self._tell_engines(), name="tell engines")
@@ -126,6 +127,11 @@ class Supervisor:
     def size(self) -> int:
         return self._plan.settings.workers
 
+    def _warn_of_few_places(self) -> None:
+        few = [model.name for model in self._plan.catalog if model.parallel < self.size]
+        if few:
+            log.warning("each worker has a place at each engine, more than its row's `parallel` says", models=few)
+
     # Workers.
 
     async def _keep(self, place: int) -> None:
@@ -135,7 +141,10 @@ class Supervisor:
         restart = False
         while not self._stop.is_set():
             begun = loop.time()
-            status = await self._run_once(place, restart=restart)
+            try:
+                status: int | str = await self._run_once(place, restart=restart)
+            except OSError as error:  # no process can be had now
+                status = str(error)
             if self._stop.is_set():
                 return
             if not self._up.is_set():

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -11,8 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import orjson
 import pytest
 
+from tests.fakes import FakeUpstream
 from tests.gateway.wire import CHAT, chat
 from tests.processes import alive, children, until
 from tests.real.server import Server, environment, serving
@@ -170,6 +173,37 @@ async def test_a_reload_is_for_all_workers_or_for_none(tmp_path: Path) -> None:
             assert asked.status_code == 200, asked.text
             assert all('"other"' in text for text in await everywhere(client, "/v1/models"))
         assert server.stop() == 0
+
+
+async def test_an_answer_that_has_begun_is_ended_before_its_worker_is(tmp_path: Path) -> None:
+    rest = asyncio.Event()
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+    async with FakeUpstream(head, event("one "), rest, event("two"), b"data: [DONE]\n\n") as engine:
+        row = f"{{name: far, engine: openai, tier: 2, context_tokens: 1000, base_url: '{engine.base_url}'}}"
+        with two_workers(tmp_path, FILE.replace("aliases", f"  - {row}\naliases")) as server:
+            asked = chat("far", stream=True)
+            async with connecting(server) as client, client.stream("POST", CHAT, json=asked) as answer:
+                pieces = answer.aiter_text()
+                assert "one " in await anext(pieces)
+                server.process.send_signal(signal.SIGINT)
+                await asyncio.to_thread(until, lambda: not accepts(server), BACK_SECONDS, "no more are accepted")
+                rest.set()
+                assert "[DONE]" in "".join([piece async for piece in pieces])
+            assert await asyncio.to_thread(server.process.wait, BACK_SECONDS) == 0
+            assert [(charge["outcome"], charge["status"]) for charge in server.charges()] == [("ok", 200)]
+
+
+def event(text: str) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return b"data: " + orjson.dumps({"object": "chat.completion.chunk", "model": "far", "choices": [choice]}) + b"\n\n"
+
+
+def accepts(server: Server) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", server.port)).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_workers_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
