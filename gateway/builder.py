@@ -1,7 +1,7 @@
 """Builds runtimes: what lives as long as the process is made once, what settings describe anew with each reload."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import anyio.to_thread
@@ -26,6 +26,7 @@ from gateway.runtime import Runtime
 from gateway.served import served_catalog
 from gateway.sessions import Sessions
 from gateway.settings import Settings
+from gateway.workers.crew import ALONE, Crew
 from models.catalog import Catalog, CatalogError, Model
 from models.engine import Engine, EngineState
 from models.engines import ENGINES, Surroundings
@@ -71,7 +72,9 @@ class Builder:
         engine_maker: EngineMaker,
         knowledge_maker: KnowledgeMaker,
         embed_maker: EmbedMaker = no_embedder,
+        crew: Crew = ALONE,
     ) -> None:
+        self._crew = crew
         self._version = version
         self._engine_maker = engine_maker
         self._knowledge_maker = knowledge_maker
@@ -86,8 +89,9 @@ class Builder:
         catalog = served_catalog(settings)
         database = await anyio.to_thread.run_sync(open_database, settings.database)
         registry = CollectorRegistry()
-        metrics = Metrics(registry)
-        metrics.build_info.labels(self._version).set(1)
+        metrics = Metrics(registry, self._crew.counts)
+        metrics.build_info.of(self._version).set(1)
+        metrics.workers.set(1)
         cache, rails = self._caches.open(settings, metrics), Rails.of(settings.guardrails)
         ledger = Ledger(database, settings.data_dir / "journal")
         meter = Meter(ledger, metrics)
@@ -145,10 +149,9 @@ class Builder:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
                 for name, engine in added.items():
                     await engine.start()
-                    await _until_ready(fresh.models[name], engine)
+                    await until_ready(fresh.models[name], engine)
         except BaseException:
-            for engine in added.values():
-                await engine.stop()
+            await _stop(added.values())
             raise
         return Runtime(
             settings=settings,
@@ -181,13 +184,22 @@ class Builder:
                 self._leaving.add(leaving)
                 leaving.add_done_callback(self._leaving.discard)
 
+    async def drop(self, runtime: Runtime) -> None:
+        """*runtime* was built, and is not to serve."""
+        await _stop(e for name, e in runtime.engines.items() if self.runtime.engines.get(name) is not e)
+
     def _engines(self, catalog: Catalog, settings: Settings, meter: Meter) -> dict[str, Dispatcher]:
         made = self._engine_maker(catalog, settings)
-        return {m.name: Dispatcher.of(m, made[m.name], on_discarded=meter.discard) for m in catalog}
+        return {m.name: Dispatcher.of(self._crew.row(m), made[m.name], on_discarded=meter.discard) for m in catalog}
 
 
-async def _until_ready(model: Model, engine: Dispatcher) -> None:
-    """Raises CatalogError."""
+async def _stop(engines: Iterable[Dispatcher]) -> None:
+    for engine in engines:
+        await engine.stop()
+
+
+async def until_ready(model: Model, engine: Engine) -> None:
+    """Raises CatalogError when it cannot be."""
     while (health := engine.health()).state is not EngineState.READY:
         if health.state is EngineState.FAILED:
             raise CatalogError(f"the model {model.name} cannot be called: {health.detail}")

@@ -71,3 +71,7 @@ ENGINES: Mapping[str, Callable[[Model, Surroundings], Engine]] = {
     "openai": _openai,
     "scripted": _scripted,
 }
+
+# Engines that are processes of this machine. Where several processes of ours serve, one of them runs these for all: a
+# model is loaded once.
+LOCAL_ENGINES = frozenset({"llamacpp"})
