@@ -43,8 +43,8 @@ report: $(VENV)/.dev ## what routing is worth, on prompts that nothing was fitte
 	$(BIN)/pointsman ladder report
 
 lock: $(VENV)/.dev ## resolve the dependencies anew, with hashes
-	$(BIN)/uv pip compile -q pyproject.toml --extra llamacpp --group build $(LOCK_FLAGS) -o requirements/run.lock
-	$(BIN)/uv pip compile -q pyproject.toml --extra llamacpp --extra fit --group dev --group build $(LOCK_FLAGS) -c requirements/run.lock -o requirements/dev.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra embedder --extra llamacpp --group build $(LOCK_FLAGS) -o requirements/run.lock
+	$(BIN)/uv pip compile -q pyproject.toml --extra embedder --extra llamacpp --extra fit --group dev --group build $(LOCK_FLAGS) -c requirements/run.lock -o requirements/dev.lock
 
 lock-peers: $(VENV)/.dev ## resolve the measured gateways anew, with hashes
 	$(BIN)/uv pip compile -q requirements/bench-peers.txt --no-build $(LOCK_FLAGS) --override <(echo "$(PEERS_OVERRIDE)") -o requirements/bench-peers.lock

@@ -1,9 +1,10 @@
 """The ASGI application: its routes, its life from start-up to shutdown, and what it says when a route fails."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import orjson
 import structlog
@@ -26,6 +27,7 @@ from gateway.api import responses as responses_api
 from gateway.api.description import describe
 from gateway.batching.runner import BatchRunner
 from gateway.builder import Builder, EngineMaker, KnowledgeMaker, load_knowledge_for, make_engines
+from gateway.cache.embedding import EmbedMaker, no_embedder
 from gateway.errors import (
     NO_DATABASE,
     GatewayError,
@@ -35,14 +37,18 @@ from gateway.errors import (
     NotFound,
     Overloaded,
 )
+from gateway.exposition import read_gauges
 from gateway.guard import Guard
 from gateway.held import held_of
 from gateway.ledger.database import UNREADABLE
 from gateway.reload import Reloader
 from gateway.runtime import Runtime
 from gateway.settings import Settings, load_settings
+from gateway.workers.crew import ALONE, Crew
 
 log = structlog.get_logger(__name__)
+
+GAUGES_SECONDS = 1.0  # how old the gauges of another process may be; scrapers come every ten seconds or so
 
 ROOMS = (
     decision_api,
@@ -62,22 +68,25 @@ def create_app(
     *,
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
+    embed_maker: EmbedMaker = no_embedder,
     load: Callable[..., Settings] = load_settings,
+    crew: Crew = ALONE,
 ) -> Guard:
     """The gateway, to be given to a server. Its parts live in `.builder` from start-up to shutdown.
 
-    *load* reads the settings anew when a reload is asked for.
+    *load* reads the settings anew when a reload is asked for. *crew*: the processes that serve the same gateway.
     """
-    builder = Builder(version("pointsman"), engine_maker, knowledge_maker)
+    builder = Builder(version("pointsman"), engine_maker, knowledge_maker, embed_maker, crew)
     app = FastAPI(
         title="Pointsman",
         summary="An OpenAI-compatible inference gateway that routes by proof.",
         version=version("pointsman"),
-        lifespan=_lifespan(settings, builder, load),
+        lifespan=_lifespan(settings, builder, load, crew),
         redirect_slashes=False,
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
     )
+    app.state.draining = False  # true when this process takes no more requests
     for api in ROOMS:
         app.include_router(api.routes)
     describe(app)
@@ -91,18 +100,19 @@ def create_app(
 
 
 def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
-    settings: Settings, builder: Builder, load: Callable[..., Settings]
+    settings: Settings, builder: Builder, load: Callable[..., Settings], crew: Crew
 ):
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
         await builder.open(settings)
-        reloads = builder.runtime.meter.metrics.reloads
-        reloader: Reloader[Runtime] = Reloader(
-            settings, builder.build, builder.swap, count=lambda result: reloads.of(result).inc(), load=load
-        )
-        app.state.reloader = reloader
+        reloads = _reloader(settings, builder, load) if crew.reloads is None else crew.reloads()
+        app.state.reloads = reloads
         try:
-            async with reloader.watching(), _running(BatchRunner(lambda: builder.runtime)):
+            async with reloads.watching(), AsyncExitStack() as beside:
+                if crew.first:  # one process runs batches: it sees to it that no more lines are asked than may be
+                    await beside.enter_async_context(_running(BatchRunner(lambda: builder.runtime).run(), "batches"))
+                if crew.counts is not None:
+                    await beside.enter_async_context(_running(_keep_gauges(builder), "gauges"))
                 yield
         finally:
             await builder.close()
@@ -110,9 +120,21 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
     return lifespan
 
 
+def _reloader(settings: Settings, builder: Builder, load: Callable[..., Settings]) -> Reloader[Runtime]:
+    reloads = builder.runtime.meter.metrics.reloads
+    return Reloader(settings, builder.build, builder.swap, count=lambda result: reloads.of(result).inc(), load=load)
+
+
+async def _keep_gauges(builder: Builder) -> None:
+    """For whichever process is scraped: the others do not hear of it."""
+    while True:
+        await read_gauges(builder.runtime)
+        await asyncio.sleep(GAUGES_SECONDS)
+
+
 @asynccontextmanager
-async def _running(runner: BatchRunner) -> AsyncGenerator[None, None]:
-    running = asyncio.create_task(runner.run(), name="batches")
+async def _running(work: Coroutine[Any, Any, None], name: str) -> AsyncGenerator[None, None]:
+    running = asyncio.create_task(work, name=name)
     try:
         yield
     finally:

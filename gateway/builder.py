@@ -1,7 +1,7 @@
 """Builds runtimes: what lives as long as the process is made once, what settings describe anew with each reload."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 
 import anyio.to_thread
@@ -9,9 +9,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway.batches import BatchStore
+from gateway.cache.embedding import EmbedMaker, no_embedder
+from gateway.cache.opening import CacheOpener
 from gateway.dispatch import Dispatcher, replicas_of
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
+from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys, read_pepper
 from gateway.ledger.database import open_database
@@ -23,6 +26,7 @@ from gateway.runtime import Runtime
 from gateway.served import served_catalog
 from gateway.sessions import Sessions
 from gateway.settings import Settings
+from gateway.workers.crew import ALONE, Crew
 from models.catalog import Catalog, CatalogError, Model
 from models.engine import Engine, EngineState
 from models.engines import ENGINES, Surroundings
@@ -62,19 +66,33 @@ class Builder:
 
     runtime: Runtime
 
-    def __init__(self, version: str, engine_maker: EngineMaker, knowledge_maker: KnowledgeMaker) -> None:
+    def __init__(
+        self,
+        version: str,
+        engine_maker: EngineMaker,
+        knowledge_maker: KnowledgeMaker,
+        embed_maker: EmbedMaker = no_embedder,
+        crew: Crew = ALONE,
+    ) -> None:
+        self._crew = crew
         self._version = version
         self._engine_maker = engine_maker
         self._knowledge_maker = knowledge_maker
+        self._caches = CacheOpener(embed_maker)
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def open(self, settings: Settings) -> None:
-        """Make everything and start the engines; does not wait for them. Raises CatalogError, DatabaseError."""
+        """Make everything and start the engines; does not wait for them.
+
+        Raises CatalogError, DatabaseError, SettingsError.
+        """
         catalog = served_catalog(settings)
         database = await anyio.to_thread.run_sync(open_database, settings.database)
         registry = CollectorRegistry()
-        metrics = Metrics(registry)
-        metrics.build_info.labels(self._version).set(1)
+        metrics = Metrics(registry, self._crew.counts)
+        metrics.build_info.of(self._version).set(1)
+        metrics.workers.set(1)
+        cache, rails = self._caches.open(settings, metrics), Rails.of(settings.guardrails)
         ledger = Ledger(database, settings.data_dir / "journal")
         meter = Meter(ledger, metrics)
         self._database = database
@@ -93,6 +111,8 @@ class Builder:
             feedback=FeedbackStore(database),
             idempotency=IdempotencyStore(database),
             limits=await open_store(settings.limits_place, database),
+            cache=cache,
+            rails=rails,
             sessions=Sessions(),
             meter=meter,
             registry=registry,
@@ -109,28 +129,29 @@ class Builder:
             await engine.stop()
         await runtime.meter.close()
         await runtime.limits.close()
+        await self._caches.close()
         await anyio.to_thread.run_sync(runtime.ledger.close)
         self._database.dispose()
 
     async def build(self, settings: Settings) -> Runtime:
         """The runtime that *settings* describe; engines whose rows are the same are taken over, new ones are ready.
 
-        Raises CatalogError when an engine cannot work; nothing is left behind then.
+        Raises CatalogError when an engine cannot work, SettingsError when the cache cannot; nothing is left then.
         """
         old = self.runtime
         catalog = served_catalog(settings)
         same = {m.name for m in catalog if old.catalog.models.get(m.name) == m}
         fresh = Catalog({m.name: m for m in catalog if m.name not in same}, {})
         added = self._engines(fresh, settings, old.meter)
+        cache, rails = self._caches.open(settings, old.meter.metrics), Rails.of(settings.guardrails)
         knowledge = await anyio.to_thread.run_sync(self._knowledge_maker, catalog, settings)
         try:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
                 for name, engine in added.items():
                     await engine.start()
-                    await _until_ready(fresh.models[name], engine)
+                    await until_ready(fresh.models[name], engine)
         except BaseException:
-            for engine in added.values():
-                await engine.stop()
+            await _stop(added.values())
             raise
         return Runtime(
             settings=settings,
@@ -147,6 +168,8 @@ class Builder:
             feedback=old.feedback,
             idempotency=old.idempotency,
             limits=old.limits,
+            cache=cache,
+            rails=rails,
             sessions=old.sessions,
             meter=old.meter,
             registry=old.registry,
@@ -161,13 +184,22 @@ class Builder:
                 self._leaving.add(leaving)
                 leaving.add_done_callback(self._leaving.discard)
 
+    async def drop(self, runtime: Runtime) -> None:
+        """*runtime* was built, and is not to serve."""
+        await _stop(e for name, e in runtime.engines.items() if self.runtime.engines.get(name) is not e)
+
     def _engines(self, catalog: Catalog, settings: Settings, meter: Meter) -> dict[str, Dispatcher]:
         made = self._engine_maker(catalog, settings)
-        return {m.name: Dispatcher.of(m, made[m.name], on_discarded=meter.discard) for m in catalog}
+        return {m.name: Dispatcher.of(self._crew.row(m), made[m.name], on_discarded=meter.discard) for m in catalog}
 
 
-async def _until_ready(model: Model, engine: Dispatcher) -> None:
-    """Raises CatalogError."""
+async def _stop(engines: Iterable[Dispatcher]) -> None:
+    for engine in engines:
+        await engine.stop()
+
+
+async def until_ready(model: Model, engine: Engine) -> None:
+    """Raises CatalogError when it cannot be."""
     while (health := engine.health()).state is not EngineState.READY:
         if health.state is EngineState.FAILED:
             raise CatalogError(f"the model {model.name} cannot be called: {health.detail}")

@@ -1,10 +1,11 @@
 """Answering one request, from decision to first block: read this file first. Knows no HTTP."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from gateway.cache.cache import Search
 from gateway.errors import of_limit
 from gateway.held import Held
 from gateway.limits.claim import NotReserved
@@ -28,19 +29,52 @@ class Answer:
     model: Model
     passed_over: tuple[str, ...]
     reply: Reply
+    cache: str | None = None  # exact or semantic, where it is one that was given before
 
 
 async def begin(held: Held, asked: Asked) -> Answer:
-    """Decide who answers, reserve what that could cost, and wait for the first block; until then the next model may be
-    tried. Raises EngineError, GatewayError.
+    """Decide who answers, unless an answer is kept reserve what that could cost, and wait for the first block; until
+    then the next model may be tried. Raises EngineError, GatewayError.
     """
     runtime, tab, caller = held.runtime, held.charged, held.known_caller
+    passed = asked if runtime.rails is None else await runtime.rails.passed(asked)
     decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, caller)
     session = _session(held, asked)
     if session is not None:
         decision = runtime.sessions.stick(session, decision, runtime.catalog.models_for(asked.needs))
     tab.decided(decision, seconds)
     runtime.meter.metrics.decided(decision.model, decision.basis)
+    search = runtime.cache.search(passed, decision.template, caller, held.headers) if runtime.cache else None
+    answer = await _kept(held, search, decision) if search is not None else None
+    return await _seen(held, passed, answer or await _called(held, passed, decision, session), search)
+
+
+async def _kept(held: Held, search: Search, decision: Decision) -> Answer | None:
+    model = held.runtime.catalog.models[decision.model]
+    replayed = await search.find(model)
+    if replayed is None:
+        return None
+    held.charged.from_cache(model, replayed.kind, replayed.usage)
+    return Answer(decision, model, (), replayed, replayed.kind)
+
+
+async def _seen(held: Held, asked: Asked, answer: Answer, search: Search | None) -> Answer:
+    """*answer* as the client may see it, and kept for the next time."""
+    reply, rails = answer.reply, held.runtime.rails
+    is_limited = held.admission is not None and held.admission.max_tokens is not None
+    try:
+        if search is not None and answer.cache is None:
+            reply = await search.keep(reply, answer.model, is_limited=is_limited)
+        if rails is not None:
+            reply = rails.guarded(reply, asked)
+    except BaseException:
+        await answer.reply.close()
+        raise
+    return answer if reply is answer.reply else replace(answer, reply=reply)
+
+
+async def _called(held: Held, asked: Asked, decision: Decision, session: str | None) -> Answer:
+    runtime, tab = held.runtime, held.charged
     call = Call(
         await _admitted(held, asked, decision),
         asked.stream,

@@ -59,6 +59,12 @@ class InvalidRequest(GatewayError):
     status, type, code = 400, "invalid_request_error", "invalid_request"
 
 
+class ContentRefused(GatewayError):
+    """A guardrail of the operator's refuses the request; no model is asked."""
+
+    status, type, code = 400, "invalid_request_error", "content_policy_violation"
+
+
 class InvalidKey(GatewayError):
     status, type, code = 401, "invalid_request_error", "invalid_api_key"
 

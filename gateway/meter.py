@@ -1,19 +1,20 @@
 """Counts: one tab per request, closed exactly once into one charge, and the Prometheus metrics. Knows no HTTP."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, disable_created_metrics
 
 from gateway.dispatch import Discarded
 from gateway.keys import Caller
 from gateway.ledger.charge import Charge, Outcome
 from gateway.ledger.store import Ledger
+from gateway.workers.counts import Counts
 from models.catalog import Model
 from models.engine import Reply, Usage
 from router.decision import Basis, Decision
@@ -30,15 +31,45 @@ CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which take
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter doubles a scrape
 
 
-M = TypeVar("M", Counter, Histogram)
+# How the gauges of several processes make one, in prometheus-client's words: the sum or the most of those that live;
+# the sum of all there were, for what is counted "since the start"; or the newest, that of the process which is scraped,
+# for what all of them know.
+Together = Literal["livesum", "livemax", "sum", "livemostrecent"]
+
+M = TypeVar("M", Counter, Gauge, Histogram)
 
 
 class Labelled(Generic[M]):
     """A metric with its children by label values; asking prometheus-client for one takes longer than counting."""
 
-    def __init__(self, metric: M) -> None:
+    def __init__(self, metric: M, labels: Sequence[str] = ()) -> None:
+        """*labels* are their names; a metric without any is its own only child."""
         self._metric: M = metric
-        self._children: dict[tuple[str, ...], M] = {}
+        self.label_names = tuple(labels)
+        self._children: dict[tuple[str, ...], M] = {} if labels else {(): metric}
+
+    @property
+    def name(self) -> str:
+        """Without the `_total` of a counter."""
+        return self._described.name
+
+    @property
+    def text(self) -> str:
+        return self._described.documentation
+
+    @property
+    def kind(self) -> str:
+        return self._described.type
+
+    @property
+    def children(self) -> tuple[tuple[tuple[str, ...], M], ...]:
+        """As they are now, by their label values."""
+        return tuple(self._children.items())
+
+    @property
+    def _described(self) -> Metric:
+        [metric] = self._metric.describe()
+        return metric
 
     def of(self, *labels: str) -> M:
         child = self._children.get(labels)
@@ -50,15 +81,25 @@ class Labelled(Generic[M]):
 class Metrics:
     """Every metric, a line each. Labels come from tables, never from clients, so they are bounded."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Labelled[Counter]:
-            return Labelled(Counter(f"pointsman_{name}", text, labels, registry=registry))
+    def __init__(self, registry: CollectorRegistry, counts: Counts | None = None) -> None:
+        """*counts*: those of all processes of this gateway, where there are several."""
+        self.counts = counts
+        self.families: dict[str, Labelled[Any]] = {}
 
-        def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"pointsman_{name}", text, labels, registry=registry)
+        def listed(metric: M, labels: Sequence[str] = ()) -> Labelled[M]:
+            family = Labelled(metric, labels)
+            self.families[family.name] = family
+            return family
+
+        def counter(name: str, text: str, *labels: str) -> Labelled[Counter]:
+            return listed(Counter(f"pointsman_{name}", text, labels, registry=registry), labels)
+
+        def gauge(name: str, text: str, *labels: str, together: Together = "livesum") -> Labelled[Gauge]:
+            made = Gauge(f"pointsman_{name}", text, labels, registry=registry, multiprocess_mode=together)
+            return listed(made, labels)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Labelled[Histogram]:
-            return Labelled(Histogram(f"pointsman_{name}", text, labels, buckets=buckets, registry=registry))
+            return listed(Histogram(f"pointsman_{name}", text, labels, buckets=buckets, registry=registry), labels)
 
         self.requests = counter("requests_total", "Requests ended.", "model", "outcome")
         self.decisions = counter("decisions_total", "Decisions, by model and by what they rest on.", "model", "basis")
@@ -69,35 +110,56 @@ class Metrics:
         self.uncounted = counter("uncounted_requests_total", "Answers whose engine never gave token counts.", "model")
         self.first_chunk = histogram("first_chunk_seconds", "From request to first chunk.", SECONDS, "model")
         self.total = histogram("request_seconds", "From request to end.", SECONDS, "model")
-        self.decide = Histogram(
-            "pointsman_decide_seconds", "Time the router took.", buckets=DECIDE_SECONDS, registry=registry
-        )
-        self.in_flight = gauge("requests_in_flight", "Requests being answered.")
-        self.engine_up = gauge("engine_up", "1 when the engine can be called.", "model")
+        self.decide = histogram("decide_seconds", "Time the router took.", DECIDE_SECONDS).of()
+        self.in_flight = gauge("requests_in_flight", "Requests being answered.").of()
+        self.engine_up = gauge("engine_up", "1 when the engine can be called.", "model", together="livemostrecent")
         self.engine_restarts = gauge(
-            "engine_restarts", "Times the engine's process ended and was started again.", "model"
+            "engine_restarts",
+            "Times the engine's process ended and was started again.",
+            "model",
+            together="livemostrecent",
         )
         self.engine_queue = gauge("engine_queue_requests", "Requests waiting for a place at the engine.", "model")
         self.engine_in_flight = gauge("engine_in_flight_requests", "Requests being answered by the engine.", "model")
-        self.engine_retries = gauge("engine_retries", "Calls made again after one failed, since the start.", "model")
+        self.engine_retries = gauge(
+            "engine_retries", "Calls made again after one failed, since the start.", "model", together="sum"
+        )
         self.engine_hedges = gauge(
-            "engine_hedges", "Second calls made as the first was slow, since the start.", "model"
+            "engine_hedges", "Second calls made as the first was slow, since the start.", "model", together="sum"
         )
         self.engine_breakers_open = gauge(
-            "engine_breakers_open", "Replicas that are left alone after failures.", "model"
+            "engine_breakers_open", "Replicas that are left alone after failures.", "model", together="livemax"
         )
-        self.engine_shed = gauge("engine_shed_requests", "Requests turned away, since the start.", "model", "reason")
+        self.engine_shed = gauge(
+            "engine_shed_requests", "Requests turned away, since the start.", "model", "reason", together="sum"
+        )
         self.discarded = counter(
             "discarded_tokens_total", "Answer tokens paid for and seen by no client (hedges that lost).", "model"
         )
-        self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.")
-        self.journal_errors = gauge("journal_errors", "Lines that the journal could not take, since the start.")
-        self.recovered = gauge("ledger_recovered_charges", "Charges taken from journals of dead processes.")
-        self.lost = gauge("ledger_lost_requests", "Requests whose process died in the middle.")
-        self.unkept_refusals = gauge("ledger_unkept_refusals", "Refused requests without a charge: no room.")
+        self.cache_lookups = counter(
+            "cache_lookups_total", "Requests looked for in the cache, by what came of it.", "kind", "result"
+        )
+        self.ledger_waiting = gauge("ledger_waiting_charges", "Charges not yet written to the database.").of()
+        self.journal_errors = gauge(
+            "journal_errors", "Lines that the journal could not take, since the start.", together="sum"
+        ).of()
+        self.recovered = gauge(
+            "ledger_recovered_charges", "Charges taken from journals of dead processes.", together="sum"
+        ).of()
+        self.lost = gauge("ledger_lost_requests", "Requests whose process died in the middle.", together="sum").of()
+        self.unkept_refusals = gauge(
+            "ledger_unkept_refusals", "Refused requests without a charge: no room.", together="sum"
+        ).of()
         self.feedback = counter("feedback_total", "Outcomes that callers have told, by kind of value.", "kind")
+        self.limits_degraded = gauge(
+            "limits_degraded", "1 while limits are counted by this process alone.", together="livemax"
+        ).of()
         self.reloads = counter("reloads_total", "Reloads of the settings, by result.", "result")
-        self.build_info = gauge("build_info", "1, with the version.", "version")
+        self.workers = gauge("workers", "Processes that serve.").of()
+        self.worker_restarts = counter(
+            "worker_restarts_total", "Times such a process ended and was started again."
+        ).of()
+        self.build_info = gauge("build_info", "1, with the version.", "version", together="livemostrecent")
 
     def decided(self, model: str, basis: Basis) -> None:
         self.decisions.of(model, basis).inc()
@@ -154,7 +216,7 @@ class Meter:
             metrics.decide.observe(charge.decide_seconds)
         if charge.first_chunk_seconds is not None:
             metrics.first_chunk.of(label).observe(charge.first_chunk_seconds)
-        if charge.attempts == 0:
+        if charge.model is None:  # nobody was called, and the cache had nothing
             return
         if charge.prompt_tokens is None or charge.completion_tokens is None:
             metrics.uncounted.of(label).inc()
@@ -193,6 +255,7 @@ class Tab:
         self._attempts = 0
         self._called_at: float | None = None
         self._reply: Reply | None = None
+        self._saved: Usage | None = None  # what an answer from the cache took when it was made
         self.charge: Charge | None = None  # once it is closed
 
     @property
@@ -236,6 +299,12 @@ class Tab:
         self._known["first_chunk_seconds"] = self.seconds
         self._reply = reply
 
+    def from_cache(self, model: Model, kind: str, usage: Usage | None) -> None:
+        """The cache has what *model* answered before, with *usage*: nobody is called, and it costs nothing."""
+        self._model = model
+        self._saved = usage
+        self._known.update(cache=kind, first_chunk_seconds=self.seconds)
+
     def discarded(self, tokens: int) -> None:
         """So many answer tokens were made for this request, and the client will not see them."""
         self._known["discarded_tokens"] = self._known.get("discarded_tokens", 0) + tokens
@@ -251,6 +320,7 @@ class Tab:
         cost_usd, safe_cost_usd = _costs(self._model, self._safe, usage, engine_seconds or 0.0)
         if "cache" in self._known:
             cost_usd = Decimal(0)  # whoever asked first has paid
+            safe_cost_usd = self._safe.expected_cost_usd(self._saved) if self._saved else None
         return Charge(
             id=self.request_id,
             at=self._at,
@@ -273,7 +343,7 @@ class Tab:
 
     def _counts(self, outcome: Outcome) -> tuple[Usage | None, float | None]:
         """What was computed, as the engine counts it; seconds by our own clock where it does not say."""
-        if outcome is Outcome.REFUSED or "cache" in self._known:  # an engine that refuses computes nothing
+        if outcome is Outcome.REFUSED or "cache" in self._known:  # nothing was computed
             return Usage(0, 0), 0.0
         usage = self._reply.usage if self._reply else None
         engine_seconds = self._reply.engine_seconds if self._reply else None

@@ -7,10 +7,10 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import structlog
 
@@ -51,6 +51,16 @@ class Reloaded:
     @property
     def warning(self) -> str | None:
         return f"{', '.join(self.waiting)}: takes effect at the next start" if self.waiting else None
+
+
+class Reloads(Protocol):
+    """Whoever reads the settings anew."""
+
+    async def reload(self, reason: str) -> Reloaded:
+        """Never raises for a mistake in the settings."""
+
+    def watching(self) -> AbstractAsyncContextManager[None]:
+        """Reload whenever there is a reason to, until the end of the block."""
 
 
 class Reloader(Generic[Built]):

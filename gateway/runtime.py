@@ -9,10 +9,12 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway.batches import BatchStore
+from gateway.cache.cache import Cache
 from gateway.dispatch import Dispatcher
 from gateway.errors import InvalidRequest
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
+from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowed
 from gateway.ledger.store import Ledger
@@ -47,6 +49,8 @@ class Runtime:
     feedback: FeedbackStore
     idempotency: IdempotencyStore
     limits: LimitStore
+    cache: Cache | None  # None where it is off, as with the next: no code of theirs runs then
+    rails: Rails | None
     sessions: Sessions
     meter: Meter
     registry: CollectorRegistry

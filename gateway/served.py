@@ -1,10 +1,12 @@
 """Which rows are served: those that the settings name, of the settings file or of the catalogue."""
 
 from gateway.settings import Settings, SettingsError, told
-from models.catalog import AUTO, Catalog, Price, alias_problems, catalog_of, chat_problems, load_catalog
+from models.catalog import AUTO, Catalog, Model, Price, alias_problems, catalog_of, chat_problems, load_catalog
+from models.litellm import price_of
 from models.yamlfile import Problem
 
 ALL = ("all",)
+HERE = frozenset({"llamacpp", "embedder"})  # the engines that work on this machine, whose hours the operator prices
 
 
 def served_catalog(settings: Settings) -> Catalog:
@@ -28,12 +30,19 @@ def served_catalog(settings: Settings) -> Catalog:
     if problems:
         raise SettingsError("\n".join(told(settings, problem) for problem in problems))
     catalog = catalog_of((m for m in known.values() if m.name in names), _aliases(settings, base))
-    hourly = Price(hour_usd=settings.machine_hour_usd)
-    priced = {
-        m.name: m.model_copy(update={"price": hourly}) if m.price is None and m.engine == "llamacpp" else m
-        for m in catalog
-    }
+    priced = {m.name: _priced(m, settings) for m in catalog}
     return Catalog(priced, {alias: name for alias, name in catalog.aliases.items() if name in (AUTO, *priced)})
+
+
+def _priced(model: Model, settings: Settings) -> Model:
+    """With a price where one is known: an hour of this machine, or what LiteLLM's price map says of its provider's."""
+    if model.price is not None:
+        return model
+    if model.engine in HERE:
+        return model.model_copy(update={"price": Price(hour_usd=settings.machine_hour_usd)})
+    if model.engine == "litellm" and model.base_url is None:  # somebody else's server has prices of its own
+        return model.model_copy(update={"price": price_of(model.remote_name)})
+    return model
 
 
 def _aliases(settings: Settings, base: Catalog) -> dict[str, str]:

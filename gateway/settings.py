@@ -14,6 +14,8 @@ import pydantic_settings
 from pydantic import BaseModel, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from gateway.cache.section import CacheSection
+from gateway.guardrails.kinds import RailSettings
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
 from models.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
@@ -51,7 +53,7 @@ class Settings(BaseSettings):
     cache_dir: Path = Field(Path(platformdirs.user_cache_dir("pointsman")), description="model weights")
     catalog: Path = Field(BUILTIN_CATALOG, description="the catalogue of models (YAML)")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
-        ("qwen2.5-coder-0.5b-instruct-q4_k_m", "qwen2.5-coder-1.5b-instruct-q4_k_m"),
+        ("qwen2.5-coder-0.5b-instruct-q4_k_m", "qwen2.5-coder-1.5b-instruct-q4_k_m", "wordllama-l2-256"),
         min_length=1,
         description="names of the catalogue's models to serve, with commas; `all` for every one",
     )
@@ -95,6 +97,11 @@ class Settings(BaseSettings):
         None,
         pattern=r"^(redis|rediss|unix)://",
         description="Redis or Valkey that several gateways share limits in; in this process alone when unset",
+    )
+
+    cache: CacheSection = CacheSection()
+    guardrails: tuple[RailSettings, ...] = Field(
+        (), description="what may not be asked or answered, in the order it is looked for: kinds blocklist and pii"
     )
 
     @property

@@ -1,7 +1,7 @@
 """The file of settings: what it says by the names of the settings. Knows its shape, not what the settings mean."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -72,10 +72,18 @@ def _anchor(kind: type[BaseModel], values: dict[str, Any], folder: Path) -> None
         value = values.get(name)
         if Path in kinds and isinstance(value, str):
             values[name] = folder / Path(value).expanduser()
-        elif isinstance(value, dict):
-            for section in kinds:
-                if isinstance(section, type) and issubclass(section, BaseModel):
-                    _anchor(section, value, folder)
+        for section in _sections(field.annotation):
+            for part in value if isinstance(value, list) else [value]:
+                if isinstance(part, dict):
+                    _anchor(section, part, folder)
+
+
+def _sections(kind: Any) -> Iterator[type[BaseModel]]:
+    """Those in a type: itself, or what a tuple or a choice of them is made of."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for part in get_args(kind):
+        yield from _sections(part)
 
 
 def _has_password(text: str) -> bool:

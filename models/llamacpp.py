@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
@@ -33,6 +33,23 @@ SPIN_COUNT = "1000"
 LOAD_FAILED_STATUS = 3  # models.llamacpp_process: the file or the memory is at fault, trying again soon is pointless
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a running llama.cpp server can be called, by any process of this machine that has its key."""
+
+    address: str
+    api_key: str
+
+
+def upstream_at(model: Model, place: Place) -> OpenAIUpstream:
+    return OpenAIUpstream(
+        base_url=f"{place.address}/v1",
+        name=model.name,
+        api_key=place.api_key,
+        running_counts={"timings_per_token": True},
+    )
+
+
 class LlamaCppEngine:
     """An Engine. One process per model: its crash is an error for the requests in it and nothing else."""
 
@@ -42,11 +59,17 @@ class LlamaCppEngine:
         self._log_path = log_path
         self._process: asyncio.subprocess.Process | None = None
         self._upstream: OpenAIUpstream | None = None
+        self._place: Place | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._health = Health(EngineState.STOPPED)
 
     def health(self) -> Health:
         return self._health
+
+    @property
+    def place(self) -> Place | None:
+        """Where it can be called now; None when nowhere."""
+        return self._place if self._upstream else None
 
     @property
     def process_id(self) -> int | None:
@@ -70,11 +93,7 @@ class LlamaCppEngine:
         upstream = self._upstream
         if upstream is None:
             raise EngineUnavailable(f"{self._model.name} cannot be called now: it is {self._health.state}")
-        tools = tools_of(call)
-        if not tools:
-            return await upstream.begin(call)
-        reply = await upstream.begin(replace(call, body=demanding(call.body, tools)))
-        return await CallingReply.begin(reply, call, tools)
+        return await begin_at(upstream, call)
 
     async def _keep_running(self) -> None:
         backoff_seconds = FIRST_BACKOFF_SECONDS
@@ -97,22 +116,16 @@ class LlamaCppEngine:
     async def _run_once(self, restarts: int) -> str | None:
         """Start the process and wait for its end. Returns why it cannot work, None when it may simply be restarted."""
         try:
-            called = await self._launch()
+            place = await self._launch()
         except _LoadFailed as error:
             await self._end_process()
             return str(error)
         except OSError as error:  # no process can be had, or its log cannot be written
             return f"llama.cpp cannot be started: {error}"
-        if called is None:
+        if place is None:
             self._process = None
             return None
-        address, api_key = called
-        self._upstream = OpenAIUpstream(
-            base_url=f"{address}/v1",
-            name=self._model.name,
-            api_key=api_key,
-            running_counts={"timings_per_token": True},
-        )
+        self._place, self._upstream = place, upstream_at(self._model, place)
         self._health = Health(EngineState.READY, restarts=restarts)
         log.info("engine ready", model=self._model.name, process_id=self.process_id)
         assert self._process is not None
@@ -121,8 +134,8 @@ class LlamaCppEngine:
         self._process = None
         return None
 
-    async def _launch(self) -> tuple[str, str] | None:
-        """Returns the address and the key of a server that can be called; None when a signal ended it while it loaded.
+    async def _launch(self) -> Place | None:
+        """Where the server can be called; None when a signal ended it while it loaded.
 
         Raises _LoadFailed, OSError.
         """
@@ -151,7 +164,7 @@ class LlamaCppEngine:
             raise _LoadFailed(f"llama.cpp was not ready in {LOAD_TIMEOUT_SECONDS:g} s: see {self._log_path}") from None
         reply = json.loads(answer) if answer.endswith(b"\n") else {}
         if "address" in reply:
-            return reply["address"], api_key
+            return Place(reply["address"], api_key)
         status = await self._process.wait()
         if status < 0:
             return None
@@ -193,6 +206,15 @@ class LlamaCppEngine:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             await upstream.stop()
+
+
+async def begin_at(upstream: OpenAIUpstream, call: Call) -> Reply:
+    """The reply of a llama.cpp server, whose models are small: calls of tools are demanded, and read, with care."""
+    tools = tools_of(call)
+    if not tools:
+        return await upstream.begin(call)
+    reply = await upstream.begin(replace(call, body=demanding(call.body, tools)))
+    return await CallingReply.begin(reply, call, tools)
 
 
 class _LoadFailed(Exception):

@@ -64,7 +64,8 @@ class ScriptedEngine:
 
     async def _whole(self, call: Call) -> AsyncGenerator[Document, None]:
         texts = [text async for text in self._texts(call)]
-        usage = Usage(_prompt_tokens(call), len(texts))
+        spoken = 0 if call.operation is Operation.EMBEDDING else len(texts)
+        usage = Usage(_prompt_tokens(call), spoken)
         yield Document(self._answer(call, "".join(texts), usage), usage, engine_seconds=0.001 * len(texts))
 
     def _answer(self, call: Call, text: str, usage: Usage) -> dict[str, Any]:

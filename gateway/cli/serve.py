@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import errno
-import gc
 import signal
 import socket
-import sys
+from collections.abc import Callable, Mapping
 
 import anyio.to_thread
 import uvicorn
@@ -19,17 +18,17 @@ from gateway.cli.config import ConfigOption
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, problems
 from gateway.guard import Guard
-from gateway.keys import Keys
+from gateway.keys import Keys, read_pepper
 from gateway.ledger.database import open_database
-from gateway.protocol import Protocol
 from gateway.runtime import Runtime
 from gateway.served import served_catalog
+from gateway.serving import loop_factory, make_server, serve_on
 from gateway.settings import Settings, load_settings
-from models.catalog import Catalog
-from models.engine import EngineState
+from gateway.workers.supervisor import Supervisor
+from models.catalog import Ability, Catalog
+from models.engine import EngineState, Health
 
 READY_POLL_SECONDS = 0.1
-GC_THRESHOLD = 20_000  # new containers between two looks for cycles; a request makes some hundred and hardly a cycle
 FIRST_KEY_NAME = "first"
 
 
@@ -52,36 +51,54 @@ def serve(file: ConfigOption = None) -> None:
         if model.file is not None:
             fetch(store, model, model.file)
     open_database(settings.database).dispose()  # one that cannot be used is refused before anything is started
+    if settings.workers > 1:
+        served = asyncio.run(_supervise(listener, settings, catalog))
+    else:
+        served = _serve_alone(listener, settings, catalog)
+    if not served:
+        raise SystemExit(1)
+
+
+def _serve_alone(listener: socket.socket, settings: Settings, catalog: Catalog) -> bool:
+    """In this process, without any other but the engines'. Whether it was started."""
     app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        http=Protocol,
-        loop="uvloop" if sys.platform != "win32" else "asyncio",
-        log_config=None,
-        access_log=False,  # the gateway writes a line of its own per request
-        proxy_headers=False,  # the guard looks at who asks
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-    )
-    server = uvicorn.Server(config)
+    server = make_server(app, settings)
     # uvicorn ends everything on a signal, then raises it again: whoever was told to stop, and did, has not failed.
     with contextlib.suppress(KeyboardInterrupt):
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(_serve(server, listener, app, settings, catalog))
-        if not server.started:
-            raise SystemExit(1)
+        return server.started
+    return True
 
 
 async def _serve(
     server: uvicorn.Server, listener: socket.socket, app: Guard, settings: Settings, catalog: Catalog
 ) -> None:
-    gc.freeze()  # what start-up made stays; looking through it again and again cost a request in twenty
-    gc.set_threshold(GC_THRESHOLD)
-    greeting = asyncio.create_task(_greet_when_ready(server, app, settings, catalog))
+    def engines() -> Mapping[str, Health]:
+        runtime: Runtime = app.builder.runtime
+        return {name: engine.health() for name, engine in runtime.engines.items()}
+
+    async def greet() -> None:
+        while not server.started:  # noqa: ASYNC110  # uvicorn offers no event
+            await asyncio.sleep(READY_POLL_SECONDS)
+        await _greet(settings, catalog, engines, app.builder.runtime.keys)
+
+    greeting = asyncio.create_task(greet())
     try:
-        await server.serve(sockets=[listener])
+        await serve_on(listener, server)
     finally:
         greeting.cancel()
+
+
+async def _supervise(listener: socket.socket, settings: Settings, catalog: Catalog) -> bool:
+    """In processes of their own. Whether they were started."""
+    database = open_database(settings.database)
+    keys = Keys(database, read_pepper(settings.data_dir))  # made here: the workers only read it
+    supervisor = Supervisor(settings, catalog, listener)
+    try:
+        return await supervisor.run(lambda: _greet(settings, catalog, lambda: supervisor.engines, keys))
+    finally:
+        database.dispose()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -107,30 +124,31 @@ def _first_key(keys: Keys) -> str | None:
     return keys.create(FIRST_KEY_NAME)[0] if not keys.list() else None
 
 
-async def _greet_when_ready(server: uvicorn.Server, app: Guard, settings: Settings, catalog: Catalog) -> None:
-    while not (server.started and _settled(app)):  # noqa: ASYNC110  # neither uvicorn nor engines offer an event
+async def _greet(settings: Settings, catalog: Catalog, engines: Callable[[], Mapping[str, Health]], keys: Keys) -> None:
+    """When every engine can be called, or cannot be until somebody changes something."""
+    settled = (EngineState.READY, EngineState.FAILED)
+    while not all(health.state in settled for health in engines().values()):  # noqa: ASYNC110  # engines offer no event
         await asyncio.sleep(READY_POLL_SECONDS)
-    runtime: Runtime = app.builder.runtime
-    for name, engine in runtime.engines.items():
-        if engine.health().state is EngineState.FAILED:
-            detail = escape(engine.health().detail)
+    for name, health in engines().items():
+        if health.state is EngineState.FAILED:
+            detail = escape(health.detail)
             problems.print(f"[bold red]{name} cannot be called:[/] {detail}", highlight=False, soft_wrap=True)
-    key = None if settings.open_loopback else await anyio.to_thread.run_sync(_first_key, runtime.keys)
+    key = None if settings.open_loopback else await anyio.to_thread.run_sync(_first_key, keys)
     console.print(greeting(settings, catalog, key), highlight=False, soft_wrap=True, markup=True)
 
 
-def _settled(app: Guard) -> bool:
-    """Every engine can be called, or cannot be until somebody changes something."""
-    states = [engine.health().state for engine in app.builder.runtime.engines.values()]
-    return all(state in (EngineState.READY, EngineState.FAILED) for state in states)
+def _listed(catalog: Catalog) -> list[str]:
+    """A line per model; those that answer no conversation last."""
+    chatting = [f"{m.name}{'   (safe tier)' if m == catalog.safe else ''}" for m in catalog.chatting]
+    others = [m for m in catalog if Ability.CHAT not in m.abilities]
+    return chatting + [f"{m.name}   (only {', '.join(sorted(m.abilities))})" for m in others]
 
 
 def greeting(settings: Settings, catalog: Catalog, key: str | None) -> str:
     """What a new user needs to make the first call."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = f"http://{host}:{settings.port}"
-    names = [model.name for model in catalog]
-    listed = "\n".join(f"    {name}{'   (safe tier)' if name == catalog.safe.name else ''}" for name in names)
+    listed = "\n".join(f"    {line}" for line in _listed(catalog))
     if settings.open_loopback:
         shown, key_line = "anything", "Callers on this machine need no key (POINTSMAN_OPEN_LOOPBACK)."
     elif key:

@@ -15,6 +15,9 @@ import typer.main
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from gateway.cli import OPERATOR_ERRORS, app, main
+from gateway.cli.serve import greeting
+from gateway.settings import load_settings
+from models.catalog import load_catalog
 from tests.fakes import unused_port
 
 CATALOG = """
@@ -123,6 +126,20 @@ def test_the_catalogue_is_listed(terminal: Terminal) -> None:
     assert said.code == 0
     for name in ("smollm2-135m-instruct-q4_1", "qwen2.5-coder-1.5b-instruct-q4_k_m"):
         assert name in said.out
+
+
+def test_weights_of_a_package_are_here_with_it_and_not_pulled(terminal: Terminal) -> None:
+    listed = terminal.run("models", "list")
+    row = next(line.split() for line in listed.out.splitlines() if "wordllama-l2-256" in line)
+    assert row.count("yes") == 2  # here, and served
+    said = terminal.run("models", "pull", "wordllama-l2-256")
+    assert said.code == 1
+    assert "pip install 'wordllama==" in said.err
+
+
+def test_the_greeting_shows_models_that_do_not_chat_last_and_as_such(terminal: Terminal) -> None:
+    told = greeting(load_settings(), load_catalog(), "pm-key")
+    assert told.index("(safe tier)") < told.index("wordllama-l2-256   (only embeddings)")
 
 
 def test_keys_are_made_listed_and_revoked(scripted: Terminal, tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from gateway.guardrails.blocklist import Blocklist
+from gateway.guardrails.rail import Action
 from gateway.section import Section
 from gateway.served import served_catalog
 from gateway.settings import Settings, SettingsError, load_settings
@@ -40,6 +42,11 @@ VALUES: dict[str, tuple[str, Any, list[str]]] = {
     "workers": ("4", 4, ["0", "257", "many"]),
     "clamp_to_budget": ("true", True, ["maybe"]),
     "redis_url": ("redis://h:6379/0", "redis://h:6379/0", ["h:6379", "http://h"]),
+    "guardrails": (
+        '[{"kind": "blocklist", "words": ["x"], "action": "refuse"}]',
+        (Blocklist(kind="blocklist", words=("x",), action=Action.REFUSE),),
+        ['[{"kind": "oracle"}]', '[{"kind": "blocklist"}]', '[{"kind": "pii", "entities": ["NAME"]}]'],
+    ),
 }
 
 

@@ -20,19 +20,20 @@ from models.catalog import BUILTIN_CATALOG
 ROW = "{{name: {0}, engine: scripted, tier: {1}, context_tokens: 1000}}"
 SMALL, LARGE = ROW.format("small", 0), ROW.format("large", 1)
 BUILTIN = "qwen2.5-coder-0.5b-instruct-q4_k_m"
+EMBEDDER = "wordllama-l2-256"
 
 
-class CacheSection(Section):
+class ShelfSection(Section):
     ttl_seconds: int = Field(default=60, ge=1, description="how long an answer is kept")
     folder: Path = Field(default=Path("answers"), description="where it is kept")
 
 
-class SettingsWithCache(Settings):
+class SettingsWithShelf(Settings):
     """What a colleague's section takes: one model, one field."""
 
     model_config = SettingsConfigDict(**Settings.model_config)
 
-    cache: CacheSection = Field(default_factory=CacheSection, description="answers to repeat")
+    shelf: ShelfSection = Field(default_factory=ShelfSection, description="answers to repeat")
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +143,7 @@ def test_a_mistake_in_a_row_is_told_by_line_though_a_variable_says_which_rows_se
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("models: all", ["smollm2-135m-instruct-q4_1", BUILTIN, "qwen2.5-coder-1.5b-instruct-q4_k_m"]),
+        ("models: all", ["smollm2-135m-instruct-q4_1", EMBEDDER, BUILTIN, "qwen2.5-coder-1.5b-instruct-q4_k_m"]),
         (f"models: {BUILTIN}", [BUILTIN]),
         (f"models: [{BUILTIN}]", [BUILTIN]),
         (f"models: [{LARGE}, {SMALL}]", ["small", "large"]),
@@ -219,11 +220,11 @@ def test_an_alias_of_nothing_is_told_by_line(models: str) -> None:
 def test_paths_start_where_the_file_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/of/somebody")
     (tmp_path / "etc").mkdir()
-    path = write("data_dir: data\ncache_dir: ~/cache\ncache: {folder: answers}\n", str(tmp_path / "etc" / "p.yaml"))
-    settings = load(SettingsWithCache, config=path)
+    path = write("data_dir: data\ncache_dir: ~/cache\nshelf: {folder: answers}\n", str(tmp_path / "etc" / "p.yaml"))
+    settings = load(SettingsWithShelf, config=path)
     assert settings.data_dir == tmp_path / "etc" / "data"
     assert settings.cache_dir == Path("/home/of/somebody/cache")
-    assert settings.cache.folder == tmp_path / "etc" / "answers"
+    assert settings.shelf.folder == tmp_path / "etc" / "answers"
     assert settings.catalog == BUILTIN_CATALOG
 
 
@@ -254,24 +255,24 @@ def test_a_value_of_the_environment_is_filled_in_and_never_shown(monkeypatch: py
 
 
 def test_a_new_section_is_a_model_and_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load(SettingsWithCache).cache.ttl_seconds == 60
-    write("cache: {ttl_seconds: 5, folder: /a}")
-    assert load(SettingsWithCache).cache == CacheSection(ttl_seconds=5, folder=Path("/a"))
-    monkeypatch.setenv("POINTSMAN_CACHE__TTL_SECONDS", "7")
-    assert load(SettingsWithCache).cache == CacheSection(ttl_seconds=7, folder=Path("/a"))
-    monkeypatch.setenv("POINTSMAN_CACHE__TTL_SECONDS", "0")
-    assert refused("port: 0\ncache:\n  ttl: 5", SettingsWithCache) == [
-        "POINTSMAN_CACHE__TTL_SECONDS='0': must be 1 or more",
+    assert load(SettingsWithShelf).shelf.ttl_seconds == 60
+    write("shelf: {ttl_seconds: 5, folder: /a}")
+    assert load(SettingsWithShelf).shelf == ShelfSection(ttl_seconds=5, folder=Path("/a"))
+    monkeypatch.setenv("POINTSMAN_SHELF__TTL_SECONDS", "7")
+    assert load(SettingsWithShelf).shelf == ShelfSection(ttl_seconds=7, folder=Path("/a"))
+    monkeypatch.setenv("POINTSMAN_SHELF__TTL_SECONDS", "0")
+    assert refused("port: 0\nshelf:\n  ttl: 5", SettingsWithShelf) == [
+        "POINTSMAN_SHELF__TTL_SECONDS='0': must be 1 or more",
         "pointsman.yaml:1: port: 0: must be 1 or more",
-        "pointsman.yaml:3: cache.ttl: not permitted here; did you mean ttl_seconds?",
+        "pointsman.yaml:3: shelf.ttl: not permitted here; did you mean ttl_seconds?",
     ]
-    assert "how long an answer is kept" in schema_text(SettingsWithCache)
+    assert "how long an answer is kept" in schema_text(SettingsWithShelf)
 
 
 def test_a_section_that_is_no_object_is_refused_by_the_variables_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("POINTSMAN_CACHE", "{not json")
     with pytest.raises(SettingsError, match="POINTSMAN_"):
-        load(SettingsWithCache)
+        load(SettingsWithShelf)
 
 
 def test_money_in_a_file_is_exact() -> None:

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.catalog import BUILTIN_CATALOG, Catalog, CatalogError, Model, WheelSource, load_catalog
+from models.catalog import BUILTIN_CATALOG, Ability, Catalog, CatalogError, Model, WheelSource, load_catalog
 from models.engine import Usage
 
 SHA256 = "0123456789abcdef" * 4
@@ -28,10 +28,11 @@ counts = st.integers(min_value=0, max_value=10**7)
 prices = st.decimals(min_value=0, max_value=1000, places=4)
 
 
-def test_the_builtin_catalogue_holds_three_models_from_small_to_large() -> None:
+def test_the_builtin_catalogue_holds_three_models_from_small_to_large_and_an_embedder() -> None:
     catalog = load_catalog()
 
-    assert [(m.name, m.tier) for m in catalog] == [(name, tier) for tier, name in enumerate(BUILTIN_DIGESTS)]
+    assert [(m.name, m.tier) for m in catalog.chatting] == [(name, tier) for tier, name in enumerate(BUILTIN_DIGESTS)]
+    assert [m.name for m in catalog.models_for(frozenset({Ability.EMBEDDINGS}))] == ["wordllama-l2-256"]
     assert catalog.safe.name == "qwen2.5-coder-1.5b-instruct-q4_k_m"
 
 
@@ -121,6 +122,8 @@ def _with_file(**fields: Any) -> Callable[[dict[str, Any]], object]:
         (_with(name="x" * 129), ["models.0.name"]),
         (_with(engine="ollama"), ["models.0.engine", "llamacpp"]),
         (_with(engine="openai"), ["models.0", "openai needs 'base_url'"]),
+        (_with(engine="embedder"), ["models.0", "embedder needs 'package'"]),
+        (_with(package="wordllama"), ["models.0.package"]),
         (_with(base_url="127.0.0.1:8000/v1"), ["models.0.base_url"]),
         (_with(base_url="ftp://host/v1"), ["models.0.base_url"]),
         (_with(base_url=""), ["models.0.base_url"]),
@@ -348,7 +351,10 @@ def test_build_of_a_server_stays_when_more_servers_give_the_same_answers(change:
 
 def test_the_name_of_a_build_does_not_change_between_releases() -> None:
     """Evidence is stored under it."""
-    assert [m.build for m in load_catalog(BUILTIN_CATALOG)] == ["40aab6280e4e", "c0ac879e4cd4", "e538d880a93c"]
+    builds = {m.name: m.build for m in load_catalog(BUILTIN_CATALOG)}
+
+    assert [builds[name] for name in BUILTIN_DIGESTS] == ["40aab6280e4e", "c0ac879e4cd4", "e538d880a93c"]
+    assert builds["wordllama-l2-256"] == "d69dc1a99c1d"
 
 
 def _row(**fields: Any) -> dict[str, Any]:

@@ -106,7 +106,9 @@ class Server:
         )
 
     def charges(self) -> list[dict[str, Any]]:
-        """The ledger's lines, oldest first."""
+        """The ledger's lines, oldest first, once the database has what the journal has."""
+        if self.process.poll() is None:
+            until(lambda: self.metric("pointsman_ledger_waiting_charges") == 0, SETTLE_TIMEOUT_SECONDS, "the ledger")
         return self._rows("SELECT * FROM charges ORDER BY at")
 
     def keys(self) -> list[dict[str, Any]]:
