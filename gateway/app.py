@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
+import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +21,7 @@ from gateway.api import counts as counts_api
 from gateway.api import decision as decision_api
 from gateway.api import feedback as feedback_api
 from gateway.api import files as files_api
+from gateway.api import messages
 from gateway.api import operations as operations_api
 from gateway.api import responses as responses_api
 from gateway.api.description import describe
@@ -34,7 +36,6 @@ from gateway.errors import (
     MethodNotAllowed,
     NotFound,
     Overloaded,
-    error_response,
 )
 from gateway.exposition import read_gauges
 from gateway.guard import Guard
@@ -146,23 +147,23 @@ async def _wrong_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     param = ".".join(str(part) for part in first["loc"][1:])
-    return error_response(InvalidRequest(f"{param}: {first['msg']}", param=param))
+    return _told(request, InvalidRequest(f"{param}: {first['msg']}", param=param))
 
 
 async def _own_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GatewayError)
-    return error_response(error)
+    return _told(request, error)
 
 
 async def _database_error(request: Request, error: Exception) -> Response:
     log.error("the database does not answer", error=str(error).splitlines()[0])
-    return error_response(Overloaded(NO_DATABASE))
+    return _told(request, Overloaded(NO_DATABASE))
 
 
 async def _bug(request: Request, error: Exception) -> Response:
     """Starlette raises it again after this, and the guard logs it."""
     found_under = held_of(request.scope).request_id
-    return error_response(Internal(f"the gateway failed; the operator finds it under {found_under}"))
+    return _told(request, Internal(f"the gateway failed; the operator finds it under {found_under}"))
 
 
 async def _routing_error(request: Request, error: Exception) -> Response:
@@ -174,11 +175,17 @@ async def _routing_error(request: Request, error: Exception) -> Response:
         shaped = MethodNotAllowed(f"{request.method} is not possible on {path}", allow=_methods(request))
     else:
         shaped = NotFound(f"there is nothing at {path}; the API is under /v1, its description at /openapi.json")
-    return error_response(shaped)
+    return _told(request, shaped)
+
+
+def _told(request: Request, error: GatewayError) -> Response:
+    body = orjson.dumps(messages.worded(error, request.url.path, held_of(request.scope).request_id))
+    return Response(body, error.status, error.headers(), media_type="application/json")
 
 
 def _methods(request: Request) -> str:
     """All that are possible on this path; Starlette names those of the first route that has it."""
     routes = [*request.app.router.routes, *(route for api in ROOMS for route in api.routes.routes)]
-    there = [route for route in routes if isinstance(route, Route) and route.path_regex.match(request.url.path)]
+    matching = [route for route in routes if isinstance(route, Route) and route.path_regex.match(request.url.path)]
+    there = [route for route in matching if route.path == request.url.path] or matching  # a name before a pattern
     return ", ".join(sorted({method for route in there for method in route.methods or ()} - {"HEAD"}))

@@ -1,12 +1,8 @@
 """Errors a client can see, each in OpenAI's shape. One class per meaning; the table of meanings is this file."""
 
-from collections.abc import Mapping
 from decimal import Decimal
 from math import ceil
 from typing import Any
-
-import orjson
-from starlette.responses import Response
 
 from gateway.limits.claim import Claim, Kind, NotReserved, Unit
 from gateway.limits.claim import Refused as LimitRefused
@@ -238,12 +234,3 @@ def _reset(claim: Claim, seconds: float | None) -> str:
     if claim.kind is Kind.WINDOW:
         return f"the next {claim.period} (UTC) begins in {ceil(claim.resets_seconds or 0)} s"
     return "it never will" if seconds is None else f"try again in {ceil(seconds)} s"
-
-
-def error_response(error: GatewayError, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(
-        orjson.dumps(error.body()),
-        status_code=error.status,
-        media_type="application/json",
-        headers={**error.headers(), **(headers or {})},
-    )

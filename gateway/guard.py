@@ -19,6 +19,7 @@ from fastapi import FastAPI
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.api import messages
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.inference import JSON, Endpoint
 from gateway.builder import Builder
@@ -46,7 +47,6 @@ log = structlog.get_logger(__name__)
 
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/health"})  # probes carry no key and learn no secret
 LOOPBACK_PATHS = frozenset({"/metrics", "/openapi.json"})  # whoever looks from this machine needs no key
-ANTHROPIC_PATHS = "/v1/messages"  # whose clients look for the request's id under another name
 ID_BYTES = 8  # random ones, behind the time: the ledger's index grows at its end, which costs a third
 BATCH = "batch"  # the operation of an errand, in the ledger
 FORM_BYTES = 64 * 1024  # of an upload, around its file
@@ -284,7 +284,7 @@ class _Visit:
                 (b"x-request-id", self._request_id.encode()),
                 (b"openai-processing-ms", str(milliseconds).encode()),
             ]
-            if self._scope["path"].startswith(ANTHROPIC_PATHS):
+            if self._scope["path"].startswith(messages.PATHS):  # its clients look for the id under another name
                 message["headers"].append((b"request-id", self._request_id.encode()))
         await self._send(message)
 
@@ -294,8 +294,7 @@ class _Visit:
             return
         if self._tab is not None:
             self._tab.close(Outcome.FAILED if error.status >= 500 else Outcome.REFUSED, error.status, error.code)
-        worded = self._endpoint.error_body(error, self._request_id) if self._endpoint is not None else error.body()
-        body = orjson.dumps(worded)
+        body = orjson.dumps(messages.worded(error, self._scope["path"], self._request_id))
         headers = [
             (b"content-type", JSON),
             (b"content-length", str(len(body)).encode()),

@@ -187,6 +187,8 @@ class LiteLLMEngine:
     async def begin(self, call: Call) -> Reply:
         if self._sdk is None or self._health.state is not EngineState.READY:
             raise EngineUnavailable(f"the engine is {self._health.state}")
+        if call.operation not in FIELDS:  # its token counter guesses
+            raise EngineRefused(f"{self.name} cannot count tokens", status=404)
         arguments = self._arguments(call)
         return await DocumentsReply.begin((self._stream if call.stream else self._whole)(call, arguments), call)
 

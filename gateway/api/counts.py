@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.api.responses import remembering
-from gateway.errors import GatewayError, NotFound, of_engine
+from gateway.errors import NotFound, of_engine
 from gateway.held import Held, held_of
 from gateway.runtime import decide
 from gateway.schema import check, parse_object
@@ -23,11 +23,8 @@ UNKNOWN_PATH_STATUSES = (404, 405, 501)  # of servers that cannot count
 async def count_tokens(request: Request) -> Response:
     """The same body as for messages, without `max_tokens`."""
     held = held_of(request.scope)
-    try:
-        body = {"max_tokens": 1, **parse_object(await request.body())}
-        return _json({"input_tokens": await _count(held, messages.to_chat(body))})
-    except GatewayError as error:
-        return _json(messages.error_body(error, held.request_id), error.status, error.headers())
+    body = {"max_tokens": 1, **parse_object(await request.body())}
+    return _json({"input_tokens": await _count(held, messages.to_chat(body))})
 
 
 @routes.post("/v1/responses/input_tokens", summary="Count the tokens of a prompt, as Responses do")
@@ -57,5 +54,5 @@ async def _count(held: Held, chat: dict[str, Any]) -> int:
     return int(orjson.loads(reply.first)["input_tokens"])
 
 
-def _json(document: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(document), status, headers, media_type="application/json")
+def _json(document: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(document), media_type="application/json")

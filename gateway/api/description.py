@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from gateway.api import messages
 from gateway.api.endpoints import ENDPOINTS
 from gateway.api.inference import Endpoint
 from gateway.errors import ERROR_SCHEMA
@@ -35,7 +36,7 @@ def describe(app: FastAPI) -> None:
 
 
 def _error(path: str) -> dict[str, Any]:
-    schema = ENDPOINTS[path].error_schema if path in ENDPOINTS else ERROR_SCHEMA
+    schema = messages.ERROR_SCHEMA if path.startswith(messages.PATHS) else ERROR_SCHEMA
     said = "An error; its message says what to do"
     return {"description": said, "content": {"application/json": {"schema": schema}}}
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 
-from gateway import shapes
 from gateway.api import messages, responses
 from gateway.api.inference import Endpoint
 from gateway.api.voices import PLAIN, Voice
@@ -43,8 +42,6 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         summary="Answer, as Anthropic does",
         read=messages.read,
         body_schema=messages.body_schema,
-        error_body=shapes.messages.error_body,
-        error_schema=messages.ERROR_SCHEMA,
     ),
     "/v1/embeddings": Endpoint(
         operation="embedding",

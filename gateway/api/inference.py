@@ -4,8 +4,8 @@ How its body is read and how its answers are worded are its own; the way in betw
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -15,7 +15,7 @@ from gateway.api.once import IDEMPOTENCY_KEY, once
 from gateway.api.voices import Voice
 from gateway.client import leaving_stops, read_body
 from gateway.completion import Answer, begin
-from gateway.errors import ERROR_SCHEMA, Cut, GatewayError, Internal, InvalidRequest, of_engine
+from gateway.errors import Cut, GatewayError, Internal, InvalidRequest, of_engine
 from gateway.held import Held
 from gateway.ledger.charge import Outcome
 from gateway.limits.headers import ratelimit_headers
@@ -33,14 +33,12 @@ HEADER_LIMIT_CHARACTERS = 500
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One path. `read` raises GatewayError; `error_body` words an error that comes before the first byte."""
+    """One path. `read` raises GatewayError."""
 
     operation: str  # in the ledger
     read: Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]
     summary: str
     body_schema: Callable[[], dict[str, Any]]
-    error_body: Callable[[GatewayError, str], dict[str, Any]] = lambda error, request_id: error.body()
-    error_schema: Mapping[str, Any] = field(default_factory=lambda: ERROR_SCHEMA)
 
     async def answer(self, held: Held, receive: Receive, send: Send) -> None:
         """Raises GatewayError before the first byte, ClientGone at any time."""

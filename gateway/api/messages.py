@@ -4,9 +4,12 @@ import secrets
 from typing import Any
 
 from gateway.api.voices import Translated, Voice
+from gateway.errors import GatewayError
 from gateway.held import Held
 from gateway.schema import Asked, check, parse_object
 from gateway.shapes import messages
+
+PATHS = "/v1/messages"  # here, and at everything under it, errors are worded as Anthropic does
 
 
 async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
@@ -14,6 +17,11 @@ async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
     body: dict[str, Any] = parse_object(raw)
     asked = check(messages.to_chat(body), len(raw), held.runtime.catalog)
     return asked, Translated(messages, body, id=f"msg_{secrets.token_hex(12)}")
+
+
+def worded(error: GatewayError, path: str, request_id: str) -> dict[str, Any]:
+    """*error* as the clients of *path* read it."""
+    return messages.error_body(error, request_id) if path.startswith(PATHS) else error.body()
 
 
 def body_schema() -> dict[str, Any]:

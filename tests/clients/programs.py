@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.real.server import LARGE, SMALL, Server
+from tests.real.server import EMBEDDER, LARGE, SMALL, Server
 
 ROOT = Path(__file__).parents[2]
 PYTHON_CLIENTS = ROOT / ".venv-clients"
@@ -57,6 +57,7 @@ def client_environment(server: Server) -> dict[str, str]:
         "POINTSMAN_KEY": server.key,
         "POINTSMAN_SMALL": SMALL,
         "POINTSMAN_LARGE": LARGE,
+        "POINTSMAN_EMBEDDER": EMBEDDER,
     }
 
 

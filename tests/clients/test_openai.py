@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from tests.clients.asked import ANN, FRANCE, ONCE, WEATHER
 from tests.processes import until
-from tests.real.server import CALL_TIMEOUT_SECONDS, LARGE, SMALL, Server
+from tests.real.server import CALL_TIMEOUT_SECONDS, EMBEDDER, LARGE, SMALL, Server
 
 pytestmark = [pytest.mark.clients, pytest.mark.anyio]
 
@@ -217,6 +217,15 @@ def test_a_response_calls_gets_the_result_and_answers(client: OpenAI) -> None:
         temperature=0,
     )
     assert "18" in answer.output_text
+
+
+def test_texts_become_vectors(client: OpenAI) -> None:
+    """The SDK asks for base64 unless told otherwise, and decodes it."""
+    answer = client.embeddings.create(model=EMBEDDER, input=["a cat", "a dog"])
+    floats = client.embeddings.create(model=EMBEDDER, input=["a cat", "a dog"], encoding_format="float")
+    assert [vector.index for vector in answer.data] == [0, 1]
+    assert answer.data[0].embedding == pytest.approx(floats.data[0].embedding)
+    assert answer.usage.total_tokens > 0
 
 
 def test_the_tokens_of_a_prompt_are_counted(client: OpenAI) -> None:

@@ -10,6 +10,7 @@ from tests.real.server import LARGE, SMALL, Server
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(RUN_TIMEOUT_SECONDS + 60)]
 
+VECTORS = [256, 256]
 ANN = {"name": "Ann", "age": 30}
 RESULT = "18"  # degrees, says the tool; the answer must have it from there
 
@@ -85,6 +86,10 @@ def test_langchain_gets_structured_output(langchain: Outcomes, case: str) -> Non
 
 def test_langchain_goes_on_from_a_response(langchain: Outcomes) -> None:
     assert "Ann" in langchain["responses_continued"]
+
+
+def test_langchain_gets_embeddings(langchain: Outcomes) -> None:
+    assert langchain["embedded"] == VECTORS
 
 
 def test_langchain_tells_errors_apart(langchain: Outcomes) -> None:
@@ -174,6 +179,10 @@ def test_openai_in_node_gets_responses(openai_in_node: Outcomes) -> None:
     assert "Ann" in openai_in_node["responseContinued"]
 
 
+def test_openai_in_node_gets_embeddings(openai_in_node: Outcomes) -> None:
+    assert openai_in_node["embedded"] == VECTORS
+
+
 def test_openai_in_node_lists_models(openai_in_node: Outcomes) -> None:
     assert {"auto", SMALL, LARGE} <= set(openai_in_node["models"])
 
@@ -217,6 +226,10 @@ def test_vercel_refers_to_what_the_model_said(vercel: Outcomes) -> None:
     continued = vercel["responsesContinued"]
     assert "Ann" in continued["text"]
     assert continued["sent"] == ["user", "item_reference", "user"]
+
+
+def test_vercel_gets_embeddings(vercel: Outcomes) -> None:
+    assert vercel["embedded"] == VECTORS
 
 
 def test_vercel_tells_errors_apart(vercel: Outcomes) -> None:

@@ -63,10 +63,20 @@ async def test_a_server_that_cannot_count_is_not_found(rig: OpenRig) -> None:
             await client.messages.count_tokens(model="small", messages=[{"role": "user", "content": "one"}])
 
 
-async def test_errors_are_worded_as_anthropic_does(rig: OpenRig) -> None:
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages/batches"])
+async def test_whoever_speaks_as_anthropic_does_reads_errors_so(rig: OpenRig, path: str) -> None:
+    """Those of the guard, of the routes, and of paths that are not there."""
+    async with rig() as r:
+        for headers in ({}, {"authorization": "Bearer wrong"}):
+            response = await r.http.post(path, json={"model": "none", "messages": []}, headers=headers)
+            document = response.json()
+            assert document.keys() == {"type", "error", "request_id"}
+            assert document["error"].keys() == {"type", "message"}
+            assert document["request_id"] == response.headers["request-id"] == response.headers["x-request-id"]
+
+
+async def test_an_unknown_model_is_not_found_by_anthropics_client_either(rig: OpenRig) -> None:
     async with rig() as r, claude(r) as client:
         with pytest.raises(anthropic.NotFoundError) as unknown:
             await client.messages.count_tokens(model="none", messages=[{"role": "user", "content": "one"}])
-        assert isinstance(unknown.value.body, dict)
-        assert unknown.value.body["error"]["type"] == "not_found_error"
-        assert unknown.value.body["request_id"] == unknown.value.request_id is not None
+        assert unknown.value.request_id is not None

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import orjson
 import pytest
 
 from gateway import errors
@@ -11,10 +10,8 @@ from gateway.errors import (
     GatewayError,
     LimitReached,
     LimitsUnavailable,
-    Overloaded,
     RateLimited,
     Refused,
-    error_response,
     of_engine,
     of_limit,
 )
@@ -168,11 +165,3 @@ def test_a_store_of_limits_that_does_not_answer_is_our_fault_and_may_be_tried_ag
     assert isinstance(seen, LimitsUnavailable)
     assert (seen.status, seen.headers()) == (503, {"retry-after": "2"})
     assert "secret" not in seen.message
-
-
-def test_a_response_carries_the_body_and_the_headers() -> None:
-    response = error_response(Overloaded("wait", 2.1), {"allow": "GET"})
-    assert response.status_code == 503
-    assert response.headers["content-type"] == "application/json"
-    assert (response.headers["retry-after"], response.headers["allow"]) == ("3", "GET")
-    assert orjson.loads(bytes(response.body))["error"]["message"] == "wait"

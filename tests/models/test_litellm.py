@@ -210,6 +210,12 @@ def test_only_one_text_is_continued_at_a_time(prompt: Any) -> None:
     assert (error.status, error.param) == (400, "prompt")
 
 
+def test_tokens_are_not_guessed() -> None:
+    error = run(_refusal(EngineRefused, CLAUDE, Call({"messages": []}, operation=Operation.COUNT)))
+
+    assert error.status == 404
+
+
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_vectors_come_in_the_encoding_that_was_asked_for(encoding: str) -> None:
     vectors = {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [0.5, -2.0]}]}

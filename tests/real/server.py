@@ -24,6 +24,7 @@ from tests.processes import alive, children, until
 
 SMALL, LARGE = "qwen2.5-coder-0.5b-instruct-q4_k_m", "qwen2.5-coder-1.5b-instruct-q4_k_m"
 TINY = "smollm2-135m-instruct-q4_1"
+EMBEDDER = "wordllama-l2-256"
 READY_TIMEOUT_SECONDS = 110.0  # two models from a cold disk on two busy cores; pytest gives a test 120 s
 STOP_TIMEOUT_SECONDS = 40.0  # its own limits: 10 s for answers, 5 s for each engine
 CALL_TIMEOUT_SECONDS = 100.0

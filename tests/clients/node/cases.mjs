@@ -1,6 +1,12 @@
 // The cases of one client, each tried by itself.
 
-export const { POINTSMAN_URL: URL, POINTSMAN_KEY: KEY, POINTSMAN_SMALL: SMALL, POINTSMAN_LARGE: LARGE } = process.env;
+export const {
+  POINTSMAN_URL: URL,
+  POINTSMAN_KEY: KEY,
+  POINTSMAN_SMALL: SMALL,
+  POINTSMAN_LARGE: LARGE,
+  POINTSMAN_EMBEDDER: EMBEDDER,
+} = process.env;
 
 export const FRANCE = "What is the capital of France? Answer with one word.";
 export const ANN = "Ann is 30 years old.";

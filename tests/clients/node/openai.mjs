@@ -4,7 +4,7 @@ import OpenAI from "openai";
 import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
-import { ANN, FRANCE, KEY, LARGE, ONCE, SMALL, URL, WEATHER, main, raisedBy } from "./cases.mjs";
+import { ANN, EMBEDDER, FRANCE, KEY, LARGE, ONCE, SMALL, URL, WEATHER, main, raisedBy } from "./cases.mjs";
 
 const client = new OpenAI({ baseURL: `${URL}/v1`, apiKey: KEY, maxRetries: 0 });
 const user = (content) => [{ role: "user", content }];
@@ -90,6 +90,11 @@ main({
     const first = await client.responses.create({ ...BRIEF_RESPONSE, input: "My name is Ann." });
     const input = "What is my name? Answer with one word.";
     return (await client.responses.create({ ...BRIEF_RESPONSE, input, previous_response_id: first.id })).output_text;
+  },
+
+  async embedded() {
+    const { data } = await client.embeddings.create({ model: EMBEDDER, input: ["a cat", "a dog"] });
+    return data.map(({ embedding }) => embedding.length);
   },
 
   async models() {

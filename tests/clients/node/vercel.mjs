@@ -2,10 +2,10 @@
 
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, Output, generateText, stepCountIs, streamText, tool } from "ai";
+import { APICallError, Output, embedMany, generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
-import { ANN, FRANCE, KEY, LARGE, ONCE, SMALL, URL, WEATHER, main, raisedBy } from "./cases.mjs";
+import { ANN, EMBEDDER, FRANCE, KEY, LARGE, ONCE, SMALL, URL, WEATHER, main, raisedBy } from "./cases.mjs";
 
 const compatible = (apiKey = KEY) =>
   createOpenAICompatible({
@@ -86,6 +86,11 @@ main({
   },
 
   chatOfOpenAI: () => plain(openai.chat(SMALL)),
+
+  async embedded() {
+    const model = compatible().textEmbeddingModel(EMBEDDER);
+    return (await embedMany({ model, values: ["a cat", "a dog"], maxRetries: 0 })).embeddings.map((e) => e.length);
+  },
 
   async unknownModel() {
     const error = await raisedBy(() => plain(compatible()("no-such-model")));

@@ -10,6 +10,7 @@ URL = os.environ["POINTSMAN_URL"]
 KEY = os.environ["POINTSMAN_KEY"]
 SMALL = os.environ["POINTSMAN_SMALL"]
 LARGE = os.environ["POINTSMAN_LARGE"]
+EMBEDDER = os.environ["POINTSMAN_EMBEDDER"]
 
 Case = Callable[[], object]
 

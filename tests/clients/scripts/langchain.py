@@ -4,11 +4,11 @@ import asyncio
 from typing import Any
 
 from langchain_core.messages import AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
-from langchain_openai import ChatOpenAI
+from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 from pydantic import BaseModel, SecretStr
 
 from tests.clients.asked import ANN, FRANCE, ONCE, WEATHER
-from tests.clients.scripts.cases import KEY, LARGE, SMALL, URL, main, raised_by
+from tests.clients.scripts.cases import EMBEDDER, KEY, LARGE, SMALL, URL, main, raised_by
 
 
 class Person(BaseModel):
@@ -107,6 +107,14 @@ def responses_continued() -> object:
     return model.invoke([asked, first, HumanMessage("What is my name? Answer with one word.")]).text
 
 
+def embedded() -> object:
+    """Without its own count of tokens, for which it would fetch OpenAI's vocabulary."""
+    embeddings = OpenAIEmbeddings(
+        model=EMBEDDER, base_url=f"{URL}/v1", api_key=SecretStr(KEY), check_embedding_ctx_length=False
+    )
+    return [len(vector) for vector in embeddings.embed_documents(["a cat", "a dog"])]
+
+
 def unknown_model() -> object:
     return raised_by(lambda: chat("no-such-model").invoke(FRANCE))
 
@@ -154,6 +162,7 @@ if __name__ == "__main__":
         responses_tool,
         responses_structured,
         responses_continued,
+        embedded,
         unknown_model,
         wrong_key,
     )
