@@ -25,7 +25,7 @@ from gateway.api import responses as responses_api
 from gateway.api.description import describe
 from gateway.batching.runner import BatchRunner
 from gateway.builder import Builder, EngineMaker, KnowledgeMaker, load_knowledge_for, make_engines
-from gateway.cache.embedding import EmbedMaker, no_embedder
+from gateway.cache.embedding import EmbedMaker, local_embedder
 from gateway.errors import (
     NO_DATABASE,
     GatewayError,
@@ -67,7 +67,7 @@ def create_app(
     *,
     engine_maker: EngineMaker = make_engines,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
-    embed_maker: EmbedMaker = no_embedder,
+    embed_maker: EmbedMaker = local_embedder,
     load: Callable[..., Settings] = load_settings,
     crew: Crew = ALONE,
 ) -> Guard:

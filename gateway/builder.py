@@ -9,7 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from gateway.batches import BatchStore
-from gateway.cache.embedding import EmbedMaker, no_embedder
+from gateway.cache.embedding import EmbedMaker, local_embedder
 from gateway.cache.opening import CacheOpener
 from gateway.dispatch import Dispatcher, replicas_of
 from gateway.feedback import FeedbackStore
@@ -71,7 +71,7 @@ class Builder:
         version: str,
         engine_maker: EngineMaker,
         knowledge_maker: KnowledgeMaker,
-        embed_maker: EmbedMaker = no_embedder,
+        embed_maker: EmbedMaker = local_embedder,
         crew: Crew = ALONE,
     ) -> None:
         self._crew = crew

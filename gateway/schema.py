@@ -1,5 +1,6 @@
 """What a request must look like. Strict in what we read, open in what we pass on."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,10 +23,13 @@ PROMPTS_LIMIT = 16  # of one completions request; each is an answer of its own
 INPUTS_LIMIT = 2048  # OpenAI's own limit for embeddings
 DEPTH_LIMIT = 200  # of JSON in JSON; what is read may be 1,024 levels deep, what can be written to an engine 254
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+ADDRESS = re.compile(rb'"\s*[A-Za-z][A-Za-z0-9+.-]*://')  # at the beginning of a string
 PART_ABILITIES = {
     "image_url": Ability.IMAGES,
     "input_audio": Ability.AUDIO,
     "file": Ability.FILES,
+    "document": Ability.FILES,  # of providers; so is image
+    "image": Ability.IMAGES,
     "video_url": Ability.MEDIA_URLS,  # of engines, not of the protocol: always fetched
 }
 
@@ -260,15 +264,18 @@ def _needs_of_parts(messages: Iterable[Message]) -> set[Ability]:
             ability = PART_ABILITIES.get(part["type"])
             if ability is not None:
                 needs.add(ability)
-            if ability is Ability.IMAGES and not _is_inline(part.get("image_url")):
+            if ability in (Ability.IMAGES, Ability.FILES) and not _is_inline(part):
                 needs.add(Ability.MEDIA_URLS)
     return needs
 
 
-def _is_inline(image: Any) -> bool:
-    """The picture is in the request itself; any other address would be called by the engine."""
-    url = image.get("url") if isinstance(image, dict) else image
-    return isinstance(url, str) and url.startswith("data:")
+def _is_inline(part: Mapping[str, Any]) -> bool:
+    """What a part shows is in the request itself; any other address would be called by the engine."""
+    if part["type"] == "image_url":
+        image = part.get("image_url")
+        url = image.get("url") if isinstance(image, dict) else image
+        return isinstance(url, str) and url.startswith("data:")
+    return ADDRESS.search(orjson.dumps(part)) is None
 
 
 def _texts_or_tokens(value: Any, limit: int) -> Any:

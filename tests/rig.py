@@ -16,7 +16,7 @@ from sqlalchemy import create_engine, select
 
 from gateway.app import create_app
 from gateway.builder import KnowledgeMaker, load_knowledge_for
-from gateway.cache.embedding import EmbedMaker, no_embedder
+from gateway.cache.embedding import EmbedMaker, local_embedder
 from gateway.ledger.tables import charges
 from gateway.protocol import Protocol
 from gateway.runtime import Runtime
@@ -96,7 +96,7 @@ async def running_rig(
     catalog: str = CATALOG,
     others: Mapping[str, Engine] = NO_ENGINES,
     knowledge_maker: KnowledgeMaker = load_knowledge_for,
-    embed_maker: EmbedMaker = no_embedder,
+    embed_maker: EmbedMaker = local_embedder,
     **settings: Any,
 ) -> AsyncIterator[Rig]:
     """Start a gateway in *folder* on a free port; stop it, and everything it started, on leaving.

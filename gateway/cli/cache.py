@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from gateway.cache.embedding import EmbedMaker, no_embedder
+from gateway.cache.embedding import EmbedMaker, local_embedder
 from gateway.cache.evidence import count_pairs, name_of, read_pairs, record
 from gateway.cli.screen import console
 from gateway.settings import load_settings
 from router.bar import Verdict, parse_bar
 
-EMBED_MAKER: EmbedMaker = no_embedder  # the one that the gateway is built with
+EMBED_MAKER: EmbedMaker = local_embedder  # the one that the gateway is built with
 
 app = typer.Typer(help="Judge the cache of answers to prompts alike.", no_args_is_help=True)
 app.callback()(lambda: None)  # a group, although it has one command so far

@@ -48,6 +48,15 @@ NEEDS: list[tuple[dict[str, Any], Ability, str]] = [
     ({"modalities": ["text", "audio"]}, Ability.AUDIO, "messages"),
     ({"messages": [{"role": "user", "content": [{"type": "file", "file": {}}]}]}, Ability.FILES, "messages"),
 ]
+NEEDS += [
+    ({"messages": [{"role": "user", "content": [part]}]}, Ability.MEDIA_URLS, "messages")
+    for part in (
+        {"type": "file", "file": {"file_data": "https://host/x.pdf"}},
+        {"type": "file", "file": {"file_id": "HTTP://host/x.pdf"}},
+        {"type": "document", "source": {"type": "url", "url": "ftp://host/x"}},
+        {"type": "image", "source": {"url": " file:///etc/passwd"}},
+    )
+]
 WITHOUT = [need for need in NEEDS if need[1] not in (Ability.LOGPROBS,)]
 
 

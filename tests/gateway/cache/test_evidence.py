@@ -1,12 +1,13 @@
 """A kept answer for a prompt alike is judged like a model: counted on pairs, against the operator's bar."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from gateway.cache.embedding import CacheError, no_embedder
+from gateway.cache.embedding import CacheError, local_embedder
 from gateway.cache.evidence import Pair, count_pairs, proved, read_pairs, read_tallies, record
 from gateway.cache.neighbours import GROUP_LIMIT, GROUPS_LIMIT, Neighbours
 from gateway.cache.opening import CacheOpener
@@ -70,10 +71,17 @@ def test_counts_that_cannot_be_read_are_told(tmp_path: Path) -> None:
 def opened(tmp_path: Path, **cache: object) -> object:
     section = CacheSection.model_validate({"enabled": True, **cache})
     settings = load_settings(data_dir=tmp_path, cache=section)
-    return CacheOpener(no_embedder).open(settings, Metrics(CollectorRegistry()))
+    return CacheOpener(local_embedder).open(settings, Metrics(CollectorRegistry()))
 
 
-def test_what_a_cache_lacks_is_told_at_the_start(tmp_path: Path) -> None:
+def test_the_embedder_that_ships_is_taken_by_default() -> None:
+    near, far, asked = local_embedder()(["the capital of France", "how to bake bread", "France's capital city"])
+    alike = [sum(a * b for a, b in zip(asked, other, strict=True)) for other in (near, far)]
+    assert alike[0] > 0.7 > alike[1]
+
+
+def test_what_a_cache_lacks_is_told_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "models.embedder", None)  # as it is where the extra is not installed
     with pytest.raises(CacheError, match="redis_url"):
         opened(tmp_path, backend="redis")
     record(tmp_path, "t", 0.9, HOLDS)
