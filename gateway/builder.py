@@ -110,7 +110,7 @@ class Builder:
             wake_batches=asyncio.Event(),
             feedback=FeedbackStore(database),
             idempotency=IdempotencyStore(database),
-            limits=await open_store(settings.limits_place, database),
+            limits=self._crew.limits or await open_store(settings.limits_place, database),
             cache=cache,
             rails=rails,
             sessions=Sessions(),

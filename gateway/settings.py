@@ -107,7 +107,7 @@ class Settings(BaseSettings):
     @property
     def limits_place(self) -> str:
         """Where limits are counted; see `gateway.limits.stores`."""
-        return self.redis_url or ("database" if self.workers > 1 else "memory")
+        return self.redis_url or "memory"
 
     @property
     def database(self) -> str:

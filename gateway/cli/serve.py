@@ -20,6 +20,7 @@ from gateway.cli.screen import console, problems
 from gateway.guard import Guard
 from gateway.keys import Keys, read_pepper
 from gateway.ledger.database import open_database
+from gateway.limits.stores import open_store
 from gateway.runtime import Runtime
 from gateway.served import served_catalog
 from gateway.serving import loop_factory, make_server, serve_on
@@ -94,7 +95,7 @@ async def _supervise(listener: socket.socket, settings: Settings, catalog: Catal
     """In processes of their own. Whether they were started."""
     database = open_database(settings.database)
     keys = Keys(database, read_pepper(settings.data_dir))  # made here: the workers only read it
-    supervisor = Supervisor(settings, catalog, listener)
+    supervisor = Supervisor(settings, catalog, listener, await open_store("memory", database))
     try:
         return await supervisor.run(lambda: _greet(settings, catalog, lambda: supervisor.engines, keys))
     finally:

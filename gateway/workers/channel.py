@@ -60,6 +60,7 @@ class Channel:
     async def close(self) -> None:
         self._listening.cancel()
         await asyncio.wait({self._listening})
+        self._end()
 
     async def _listen(self) -> None:
         try:
@@ -74,11 +75,14 @@ class Channel:
         except OSError:
             pass  # the other process was killed
         finally:
-            self.closed.set()
-            for future in self._asked.values():
-                if not future.done():
-                    future.set_exception(Closed())
-            self._writer.close()
+            self._end()
+
+    def _end(self) -> None:
+        self.closed.set()
+        for future in self._asked.values():
+            if not future.done():
+                future.set_exception(Closed())
+        self._writer.close()
 
     async def _answer(self, message: Mapping[str, Any]) -> None:
         answer: dict[str, Any] = {"number": message["number"]}

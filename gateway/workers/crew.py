@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gateway.limits.claim import LimitStore
 from gateway.reload import Reloads
 from gateway.workers.counts import Counts
 from models.catalog import Model
@@ -10,12 +11,16 @@ from models.catalog import Model
 
 @dataclass(frozen=True, slots=True)
 class Crew:
-    """This process is number `place` of `size`. `reloads`: who reads the settings anew; None: this process itself."""
+    """This process is number `place` of `size`. `reloads`: who reads the settings anew; None: this process itself.
+
+    `limits`: those of all processes; None where the settings say which.
+    """
 
     place: int = 0
     size: int = 1
     counts: Counts | None = None
     reloads: Callable[[], Reloads] | None = None
+    limits: LimitStore | None = None
 
     @property
     def first(self) -> bool:

@@ -19,12 +19,14 @@ from prometheus_client import CollectorRegistry
 
 import gateway
 from gateway.builder import make_engines, until_ready
+from gateway.limits.claim import LimitStore
 from gateway.meter import Metrics
 from gateway.reload import Reloader
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from gateway.workers.channel import Answering, Channel, Closed, Failed
 from gateway.workers.counts import Counts, Region
+from gateway.workers.limits import KeptLimits
 from gateway.workers.told import engine_written, written
 from models.catalog import Catalog, CatalogError, Model
 from models.engine import Engine, Health
@@ -48,6 +50,7 @@ class _Worker:
     process: asyncio.subprocess.Process
     channel: Channel
     started: asyncio.Event
+    limits: KeptLimits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,8 +78,11 @@ class Supervisor:
         settings: Settings,
         catalog: Catalog,
         listener: socket.socket,
+        limits: LimitStore,
         load: Callable[..., Settings] = load_settings,
     ) -> None:
+        """*limits*: where those of all workers are counted, unless the settings name a Redis."""
+        self._limits = limits
         self._plan = _Plan(settings, catalog, {})
         self._listener = listener
         self._regions = [Region.make() for _ in range(settings.workers + 1)]
@@ -178,6 +184,7 @@ class Supervisor:
         del self._workers[place]
         await worker.channel.close()
         self._counts.forget_living(place)
+        await worker.limits.worker_died()
         for id in tuple(self._locals):
             await self._give_back(place, id)
         return status
@@ -197,14 +204,15 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C is for the supervisor, which ends its workers after their answers
                 env={**os.environ, "PYTHONPATH": str(CODE)},
             )
-        started = asyncio.Event()
+        started, limits = asyncio.Event(), KeptLimits(self._limits)
         answers: dict[str, Answering] = {
             "begin": partial(self._tell_plan, place),
             "started": partial(_set, started),
             "given back": partial(self._give_back, place),
             "reload": self._reload,
+            **limits.answers,
         }
-        return _Worker(process, await Channel.open(ours, answers), started)
+        return _Worker(process, await Channel.open(ours, answers), started, limits)
 
     async def _tell_plan(self, place: int, told: object) -> dict[str, Any]:
         """What a worker asks for when it begins."""

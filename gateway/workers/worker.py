@@ -28,6 +28,7 @@ from gateway.settings import Settings
 from gateway.workers.channel import Channel, Closed, Failed
 from gateway.workers.counts import Counts, Region
 from gateway.workers.crew import Crew
+from gateway.workers.limits import AskingStore
 from gateway.workers.told import engine_read, read
 from models.catalog import Catalog
 from models.engine import Engine
@@ -133,7 +134,8 @@ async def work(place: int, end: socket.socket, listener: socket.socket, regions:
     lent.serve(told["ids"])
     counts = Counts(regions, place)
     counts.install()
-    crew = Crew(place, settings.workers, counts, lambda: ToldReloads(channel, app.builder, lent))
+    limits = None if settings.redis_url else AskingStore(channel)
+    crew = Crew(place, settings.workers, counts, lambda: ToldReloads(channel, app.builder, lent), limits)
     app = create_app(settings, engine_maker=lent.make_engines, crew=crew)
     server = make_server(app, settings)
     channel.answers["drain"] = partial(_drain, app)

@@ -208,7 +208,7 @@ async def measure_gateways(*, rounds: int = ROUNDS, only: Sequence[str] = ()) ->
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="pointsman-bench-")))
         folder.chmod(0o755)  # noqa: ASYNC240  # nginx's worker is another user when its master is root
-        generator = await stack.enter_async_context(_generator())
+        generator = await stack.enter_async_context(generating())
         engine_port = free_port()
         engine = own_program("tests.bench.mock_engine", str(engine_port))
         await stack.enter_async_context(
@@ -335,7 +335,7 @@ async def _peer(stack: AsyncExitStack, folder: Path, engine_port: int, peer: Pee
 
 
 @asynccontextmanager
-async def _generator() -> AsyncIterator[Generator]:
+async def generating() -> AsyncIterator[Generator]:
     process = await asyncio.create_subprocess_exec(
         *own_program("tests.bench.load"),
         stdin=asyncio.subprocess.PIPE,

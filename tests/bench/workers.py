@@ -15,8 +15,17 @@ from tempfile import TemporaryDirectory
 
 from gateway.cli.screen import console
 from tests.bench.gateway import AFTER_LOAD_SECONDS as SETTLE_SECONDS
-from tests.bench.gateway import CATALOG, CLIENTS_32, CLIENTS_256, SHORT, WARM_UP_REQUESTS, Generator, Scenario, Target
-from tests.bench.gateway import _generator as generating
+from tests.bench.gateway import (
+    CATALOG,
+    CLIENTS_32,
+    CLIENTS_256,
+    SHORT,
+    WARM_UP_REQUESTS,
+    Generator,
+    Scenario,
+    Target,
+    generating,
+)
 from tests.bench.grid import Cell, Grid
 from tests.bench.measure import cpu_seconds, family, machine
 from tests.bench.processes import free_port, own_program, running

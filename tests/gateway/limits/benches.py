@@ -1,6 +1,8 @@
 """Every store of limits on a bench: its time can be moved, and what it counts can be looked at."""
 
 from abc import ABC, abstractmethod
+from socket import socketpair
+from typing import Self
 
 from redis.asyncio import Redis
 from sqlalchemy import Engine, func, select, text, update
@@ -10,6 +12,8 @@ from gateway.limits.claim import Claim, Kind, LimitStore, Unit
 from gateway.limits.database import DatabaseStore
 from gateway.limits.memory import MemoryStore
 from gateway.limits.redis import PREFIX, RedisStore, connect
+from gateway.workers.channel import Channel
+from gateway.workers.limits import AskingStore, KeptLimits
 
 HOUR_MS = 3_600_000
 
@@ -56,7 +60,8 @@ class Bench(ABC):
 class MemoryBench(Bench):
     def __init__(self) -> None:
         self.now_ms = 10 * HOUR_MS
-        self.memory = self.store = self.replica = MemoryStore(lambda: self.now_ms)
+        self.memory = MemoryStore(lambda: self.now_ms)
+        self.store = self.replica = self.memory
 
     async def advance(self, ms: int) -> None:
         self.now_ms += ms
@@ -67,6 +72,32 @@ class MemoryBench(Bench):
 
     async def open(self) -> int:
         return sum(any(units) for _, units, _ in self.memory._holds.values())
+
+
+class WorkersBench(MemoryBench):
+    """Two workers that ask the process which keeps the limits. Make it with `make`."""
+
+    @classmethod
+    async def make(cls) -> Self:
+        made = cls()
+        made.store, made.replica = AskingStore(await made._asking()), AskingStore(await made._asking())
+        return made
+
+    async def _asking(self) -> Channel:
+        """A worker's channel, and at its other end the supervisor's."""
+        one, other = socketpair()
+        self._channels.append(await Channel.open(other, KeptLimits(self.memory).answers))
+        self._channels.append(await Channel.open(one, {}))
+        return self._channels[-1]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._channels: list[Channel] = []
+
+    async def close(self) -> None:
+        await super().close()
+        for channel in self._channels:
+            await channel.close()
 
 
 class DatabaseBench(Bench):

@@ -9,13 +9,14 @@ from sqlalchemy import Engine
 
 from gateway.ledger.database import open_database
 from gateway.limits import redis
-from tests.gateway.limits.benches import Bench, DatabaseBench, MemoryBench, RedisBench
+from tests.gateway.limits.benches import Bench, DatabaseBench, MemoryBench, RedisBench, WorkersBench
 from tests.services import postgres_server, redis_server
 
 PATIENCE_SECONDS = 10.0  # what is promised here is what is counted; how fast is another test's
 
 STORES = [
     "memory",
+    "workers",
     "sqlite",
     pytest.param("postgres", marks=pytest.mark.services),
     pytest.param("redis", marks=pytest.mark.services),
@@ -61,6 +62,8 @@ async def bench(
 async def _made(name: str, fixture: Any) -> Bench:
     if name == "memory":
         return MemoryBench()
+    if name == "workers":
+        return await WorkersBench.make()
     if name != "redis":
         return DatabaseBench(fixture(f"{name}_database"))
     made = RedisBench(fixture("redis_url"))
