@@ -93,6 +93,9 @@ class Settings(BaseSettings):
     clamp_to_budget: bool = Field(
         False, description="answer shorter what would not fit a budget, instead of refusing it"
     )
+    shared_limits: bool = Field(
+        False, description="count limits in the database, for gateways on several machines that have no Redis"
+    )
     redis_url: str | None = Field(
         None,
         pattern=r"^(redis|rediss|unix)://",
@@ -107,7 +110,7 @@ class Settings(BaseSettings):
     @property
     def limits_place(self) -> str:
         """Where limits are counted; see `gateway.limits.stores`."""
-        return self.redis_url or "memory"
+        return self.redis_url or ("database" if self.shared_limits else "memory")
 
     @property
     def database(self) -> str:

@@ -134,7 +134,7 @@ async def work(place: int, end: socket.socket, listener: socket.socket, regions:
     lent.serve(told["ids"])
     counts = Counts(regions, place)
     counts.install()
-    limits = None if settings.redis_url else AskingStore(channel)
+    limits = AskingStore(channel) if settings.limits_place == "memory" else None
     crew = Crew(place, settings.workers, counts, lambda: ToldReloads(channel, app.builder, lent), limits)
     app = create_app(settings, engine_maker=lent.make_engines, crew=crew)
     server = make_server(app, settings)

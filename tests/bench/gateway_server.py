@@ -23,7 +23,7 @@ from router.outcomes import read_features, read_outcomes
 def stand_ins(catalog: Catalog) -> Mapping[str, str]:
     """The mock's builds by the builds whose outcomes they take: those of the models that are served by default."""
     names = Settings.model_fields["models"].default
-    real = load_catalog().only(names)
+    real = load_catalog().only(names).chatting
     return {model.build: mock.build for model, mock in zip(real, catalog, strict=True)}
 
 

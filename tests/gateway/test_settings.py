@@ -41,6 +41,7 @@ VALUES: dict[str, tuple[str, Any, list[str]]] = {
     "shutdown_seconds": ("0", 0, ["-1", "soon"]),
     "workers": ("4", 4, ["0", "257", "many"]),
     "clamp_to_budget": ("true", True, ["maybe"]),
+    "shared_limits": ("true", True, ["maybe"]),
     "redis_url": ("redis://h:6379/0", "redis://h:6379/0", ["h:6379", "http://h"]),
     "guardrails": (
         '[{"kind": "blocklist", "words": ["x"], "action": "refuse"}]',
