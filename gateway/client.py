@@ -1,10 +1,11 @@
 """The other end of a request: its body, and whether it is still there. Knows ASGI's messages and nothing else."""
 
 import asyncio
+from weakref import WeakKeyDictionary
 
 from starlette.types import Receive
 
-WATCH_AFTER_SECONDS = 0.05  # a watch is a task: an answer that is there by then needs none
+WATCH_AFTER_SECONDS = 0.05  # to twice as much; a watch is a task: an answer that is there by then needs none
 
 
 class ClientGone(Exception):
@@ -33,7 +34,7 @@ class leaving_stops:  # reads as what it does: with leaving_stops(receive)
     server sends then is the disconnect.
     """
 
-    __slots__ = ("_gone", "_receive", "_timer", "_watch", "_working")
+    __slots__ = ("_gone", "_receive", "_rounds", "_watch", "_working")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
@@ -43,10 +44,14 @@ class leaving_stops:  # reads as what it does: with leaving_stops(receive)
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
         self._working = asyncio.current_task(loop)
-        self._timer = loop.call_later(WATCH_AFTER_SECONDS, self._start_watch)
+        rounds = _rounds.get(loop)
+        if rounds is None:
+            rounds = _rounds[loop] = _Rounds(loop)
+        self._rounds = rounds
+        rounds.add(self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        self._timer.cancel()
+        self._rounds.discard(self)
         if self._watch is not None:
             self._watch.remove_done_callback(self._stop_work)
             self._watch.cancel()
@@ -54,7 +59,7 @@ class leaving_stops:  # reads as what it does: with leaving_stops(receive)
         if self._gone and kind is asyncio.CancelledError and self._working.uncancel() == 0:
             raise ClientGone from None
 
-    def _start_watch(self) -> None:
+    def start_watch(self) -> None:
         self._watch = asyncio.get_running_loop().create_task(self._disconnected())
         self._watch.add_done_callback(self._stop_work)
 
@@ -67,3 +72,36 @@ class leaving_stops:  # reads as what it does: with leaving_stops(receive)
     async def _disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+class _Rounds:
+    """Starts the watches of requests that take their time: one timer for all of a loop, as one each costs more than the
+    rest of a watch that is never started.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._new: set[leaving_stops] = set()
+        self._seen: set[leaving_stops] = set()  # on the round before
+        self._going = False
+
+    def add(self, block: leaving_stops) -> None:
+        self._new.add(block)
+        if not self._going:
+            self._going = True
+            self._loop.call_later(WATCH_AFTER_SECONDS, self._go)
+
+    def discard(self, block: leaving_stops) -> None:
+        self._new.discard(block)
+        self._seen.discard(block)
+
+    def _go(self) -> None:
+        for block in self._seen:
+            block.start_watch()
+        self._seen, self._new = self._new, set()
+        self._going = bool(self._seen)
+        if self._going:
+            self._loop.call_later(WATCH_AFTER_SECONDS, self._go)
+
+
+_rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, _Rounds] = WeakKeyDictionary()

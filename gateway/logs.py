@@ -1,6 +1,7 @@
 """The gateway's log: one line of JSON per event on standard error."""
 
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 
@@ -30,12 +31,11 @@ def set_up(level_name: str) -> None:
 
 
 def write_request_line(**fields: object) -> None:
-    """The line of one request: a tenth of what a logger's would cost (EXPERIMENTS.md, 7)."""
+    """The line of one request: a tenth of what a logger's would cost (EXPERIMENTS.md, 8)."""
     if not _request_lines:
         return
     line = orjson.dumps(
         {**fields, "event": "request", "level": "info", "timestamp": datetime.now(UTC)},
         option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z,
     )
-    sys.stderr.write(line.decode())
-    sys.stderr.flush()
+    os.write(2, line)  # whole lines, past the buffer of sys.stderr

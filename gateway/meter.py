@@ -317,10 +317,7 @@ class Tab:
 
     def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
         usage, engine_seconds = self._counts(outcome)
-        cost_usd, safe_cost_usd = _costs(self._model, self._safe, usage, engine_seconds or 0.0)
-        if "cache" in self._known:
-            cost_usd = Decimal(0)  # whoever asked first has paid
-            safe_cost_usd = self._safe.expected_cost_usd(self._saved) if self._saved else None
+        cost_usd, safe_cost_usd = self._costs(outcome, usage, engine_seconds)
         return Charge(
             id=self.request_id,
             at=self._at,
@@ -340,6 +337,16 @@ class Tab:
             engine_seconds=engine_seconds,
             **self._known,
         )
+
+    def _costs(
+        self, outcome: Outcome, usage: Usage | None, engine_seconds: float | None
+    ) -> tuple[Decimal | None, Decimal | None]:
+        """The cost, and an estimate of what the safe tier would have cost; None for unknown."""
+        if outcome is Outcome.LOST:  # what it will have cost by then, nobody knows
+            return None, None
+        if "cache" in self._known:  # whoever asked first has paid
+            return Decimal(0), self._safe.expected_cost_usd(self._saved) if self._saved else None
+        return _costs(self._model, self._safe, usage, engine_seconds or 0.0)
 
     def _counts(self, outcome: Outcome) -> tuple[Usage | None, float | None]:
         """What was computed, as the engine counts it; seconds by our own clock where it does not say."""

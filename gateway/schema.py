@@ -160,6 +160,9 @@ class EmbeddingWire(_Wire):
         return _texts_or_tokens(value, INPUTS_LIMIT)
 
 
+PLAIN_CHAT = frozenset({Ability.CHAT})
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A checked request. `name` is the model as the client wrote it, `target` what that means: `auto` or a model's
@@ -203,9 +206,9 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 def check(body: dict[str, Any], body_bytes: int, catalog: Catalog, wire_type: type[_Wire] = ChatWire) -> Asked:
     """Raises InvalidRequest or ModelNotFound."""
     wire = checked(body, wire_type)
-    forbidden = sorted(FORBIDDEN.intersection(body))
-    if forbidden:
-        raise InvalidRequest(f"the field {forbidden[0]!r} may not be set by a client", param=forbidden[0])
+    if not FORBIDDEN.isdisjoint(body):
+        first_one = min(FORBIDDEN.intersection(body))
+        raise InvalidRequest(f"the field {first_one!r} may not be set by a client", param=first_one)
     options = getattr(wire, "stream_options", None) or {}
     return Asked(
         name=wire.model,
@@ -239,6 +242,8 @@ def _needs(wire: _Wire) -> frozenset[Ability]:
             needs = {Ability.COMPLETIONS}
             wanted = {Ability.LOGPROBS: wire.logprobs is not None, Ability.CHOICES: (wire.n or 1) > 1}
         case ChatWire():
+            if _is_plain(wire):
+                return PLAIN_CHAT
             needs = {Ability.CHAT}
             wanted = {
                 Ability.TOOLS: bool(wire.tools),
@@ -252,6 +257,12 @@ def _needs(wire: _Wire) -> frozenset[Ability]:
         case _:
             raise AssertionError(wire)
     return frozenset(needs.union(ability for ability, is_wanted in wanted.items() if is_wanted))
+
+
+def _is_plain(wire: ChatWire) -> bool:
+    """Nothing but text is asked for and shown, as in most requests."""
+    special = wire.tools or wire.response_format or wire.logprobs or wire.modalities or wire.reasoning_effort
+    return not special and wire.n in (None, 1) and not any(type(m.get("content")) is list for m in wire.messages)
 
 
 def _needs_of_parts(messages: Iterable[Message]) -> set[Ability]:

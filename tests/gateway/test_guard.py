@@ -233,7 +233,7 @@ async def test_no_two_requests_have_the_same_id_and_a_clients_own_is_not_taken(r
 
 
 async def test_nothing_of_a_prompt_an_answer_or_a_key_is_logged(
-    rig: OpenRig, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    rig: OpenRig, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logs, "_request_lines", True)
     async with rig() as r:
@@ -241,7 +241,7 @@ async def test_nothing_of_a_prompt_an_answer_or_a_key_is_logged(
         await r.http.post(CHAT, json={"model": "large", "messages": messages})
         await r.http.post(CHAT, json={"model": "large", "messages": messages, "temperature": "canary-value"})
         await r.http.get("/v1/models", headers={"authorization": "Bearer pm-canary-key"})
-        shown = capsys.readouterr()
+        shown = capfd.readouterr()
         assert shown.err.count('"request_id":') == 3
         for secret in ("canary", "large answer", r.key):
             assert secret not in shown.out + shown.err

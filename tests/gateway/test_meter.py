@@ -199,6 +199,7 @@ async def test_before_an_engine_is_called_the_ledger_knows_what_to_say_if_this_p
     unknown = (second.prompt_tokens, second.completion_tokens, second.cost_usd, second.engine_seconds, second.status)
     assert unknown == (None,) * 5
     assert meter.ledger.charges == []
+    assert first.cost_usd is None  # also by the hour: no time has passed, but some will have
 
 
 async def test_closing_the_meter_waits_for_open_tabs_and_closes_those_that_hang(
