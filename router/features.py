@@ -7,7 +7,9 @@ from typing import Any
 
 from prompts.message import fixed_text, varying_text
 
-LIMIT_CHARACTERS = 16_384  # of the varying text; keeps a decision under a millisecond however long the prompt is
+LIMIT_CHARACTERS = (
+    4096  # of each text; keeps a decision under a millisecond however long the prompt is (EXPERIMENTS.md, 12)
+)
 WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 # [^\S\n], not \s: a space that ran over line ends would take seconds on a text of empty lines
