@@ -1,7 +1,7 @@
 """The other end of a request: its body, and whether it is still there. Knows ASGI's messages and nothing else."""
 
 import asyncio
-from weakref import WeakKeyDictionary
+from typing import ClassVar
 
 from starlette.types import Receive
 
@@ -44,11 +44,8 @@ class leaving_stops:  # reads as what it does: with leaving_stops(receive)
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
         self._working = asyncio.current_task(loop)
-        rounds = _rounds.get(loop)
-        if rounds is None:
-            rounds = _rounds[loop] = _Rounds(loop)
-        self._rounds = rounds
-        rounds.add(self)
+        self._rounds = _Rounds.of(loop)
+        self._rounds.add(self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self._rounds.discard(self)
@@ -79,6 +76,14 @@ class _Rounds:
     rest of a watch that is never started.
     """
 
+    _newest: "ClassVar[_Rounds | None]" = None  # a process has one loop, as a rule
+
+    @classmethod
+    def of(cls, loop: asyncio.AbstractEventLoop) -> "_Rounds":
+        if cls._newest is None or cls._newest._loop is not loop:
+            cls._newest = cls(loop)
+        return cls._newest
+
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._new: set[leaving_stops] = set()
@@ -102,6 +107,3 @@ class _Rounds:
         self._going = bool(self._seen)
         if self._going:
             self._loop.call_later(WATCH_AFTER_SECONDS, self._go)
-
-
-_rounds: WeakKeyDictionary[asyncio.AbstractEventLoop, _Rounds] = WeakKeyDictionary()
