@@ -11,7 +11,6 @@ import importlib.util
 import inspect
 import json
 import logging
-import math
 import os
 import re
 import struct
@@ -22,7 +21,6 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 import structlog
@@ -42,6 +40,7 @@ from models.engine import (
     Reply,
     Usage,
 )
+from models.upstream import insides_of, retry_after_seconds, usage_of
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +158,7 @@ class LiteLLMEngine:
         self._model = model
         self._base_url = base_url
         self._api_key = api_key
-        self._insides = _insides(base_url, api_key)
+        self._insides = insides_of(base_url, api_key, SECRETS)
         self._health = Health(EngineState.STOPPED, "not started")
         self._starting: asyncio.Task[None] | None = None
         self._sdk: ModuleType | None = None
@@ -395,17 +394,10 @@ def _says_something(choice: Mapping[str, Any]) -> bool:
 
 def _usage(usage: Any) -> Usage | None:
     """None for a prompt of no tokens: LiteLLM writes zeros where the provider wrote nothing."""
-    if not isinstance(usage, dict) or not usage.get("prompt_tokens"):
+    if not isinstance(usage, dict):
         return None
-    asked = usage.get("prompt_tokens_details") or {}
-    answered = usage.get("completion_tokens_details") or {}
-    prompt, completion = usage["prompt_tokens"], usage.get("completion_tokens") or 0
-    return Usage(
-        prompt,
-        completion,
-        min(asked.get("cached_tokens") or 0, prompt),
-        min(answered.get("reasoning_tokens") or 0, completion),
-    )
+    counted = usage_of({**usage, "completion_tokens": usage.get("completion_tokens") or 0})
+    return counted if counted is not None and counted.prompt_tokens else None
 
 
 def _base64(vector: Any) -> str:
@@ -414,21 +406,8 @@ def _base64(vector: Any) -> str:
 
 
 def _retry_after(problem: Any) -> float | None:
-    """None for a date or nonsense: whoever waits then chooses."""
-    headers = getattr(problem, "litellm_response_headers", None) or getattr(
-        getattr(problem, "response", None), "headers", {}
-    )
-    try:
-        seconds = float(headers["retry-after"])
-    except (KeyError, ValueError):
-        return None
-    return seconds if 0 <= seconds < math.inf else None
-
-
-def _insides(base_url: str | None, api_key: str | None) -> re.Pattern[str]:
-    url = urlsplit(base_url or "")
-    insides = {(base_url or "").rstrip("/"), url.netloc, url.hostname or "", api_key or ""} - {""}
-    return re.compile("|".join([*map(re.escape, sorted(insides, key=len, reverse=True)), SECRETS]))
+    told = getattr(problem, "litellm_response_headers", None)
+    return retry_after_seconds(told or getattr(getattr(problem, "response", None), "headers", {}))
 
 
 def _is_of(row: Mapping[str, Any], provider: str) -> bool:

@@ -78,7 +78,7 @@ class OpenAIUpstream:
         self._model = model or name
         self._extra_body = dict(extra_body or {})
         self._running_counts = dict(running_counts or {})
-        self._insides = _insides(base_url, api_key)
+        self._insides = insides_of(base_url, api_key)
 
     async def start(self) -> None:
         """Nothing to start: somebody else runs the server."""
@@ -174,7 +174,7 @@ class OpenAIUpstream:
     async def _error_of(self, response: Response) -> EngineError:
         """Turn a non-200 answer into the error that says what may be done about it."""
         if response.status in (429, 503):
-            return EngineBusy("the engine is busy", retry_after_seconds=_retry_after(response))
+            return EngineBusy("the engine is busy", retry_after_seconds=retry_after_seconds(response.headers))
         if response.status in (401, 403):
             return EngineUnavailable("the engine refused the gateway's credentials")
         if not 400 <= response.status < 500:  # a redirect is not followed: it would carry the key to another server
@@ -233,7 +233,7 @@ class _Counted:
     def of(cls, usage: Any, timings: Any, operation: Operation = Operation.CHAT) -> "_Counted":
         if not isinstance(timings, dict):
             timings = {}
-        return cls(_usage(usage, operation) or _counted(timings), _engine_seconds(timings))
+        return cls(usage_of(usage, operation) or _counted(timings), _engine_seconds(timings))
 
     def updated(self, newer: "_Counted") -> "_Counted":
         seconds = newer.engine_seconds if newer.engine_seconds is not None else self.engine_seconds
@@ -442,13 +442,16 @@ def _encoded(document: dict[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(document) + b"\n\n"
 
 
-def _insides(base_url: str, api_key: str | None) -> re.Pattern[str]:
-    url = urlsplit(base_url)
-    insides = {base_url.rstrip("/"), url.netloc, url.hostname or "", api_key or ""} - {""}
-    return re.compile("|".join(re.escape(inside) for inside in sorted(insides, key=len, reverse=True)), re.IGNORECASE)
+def insides_of(base_url: str | None, api_key: str | None, *patterns: str) -> re.Pattern[str]:
+    """What no client may read of a server: its address, its key, and what looks like one of *patterns*."""
+    url = urlsplit(base_url or "")
+    insides = {(base_url or "").rstrip("/"), url.netloc, url.hostname or "", api_key or ""} - {""}
+    longest_first = map(re.escape, sorted(insides, key=len, reverse=True))
+    return re.compile("|".join([*longest_first, *patterns]), re.IGNORECASE)
 
 
-def _usage(usage: Any, operation: Operation = Operation.CHAT) -> Usage | None:
+def usage_of(usage: Any, operation: Operation = Operation.CHAT) -> Usage | None:
+    """OpenAI's `usage`; None where a count is missing or is none."""
     if not isinstance(usage, dict):
         return None
     cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
@@ -496,10 +499,10 @@ def _is_duration(value: Any) -> TypeGuard[float]:
     return type(value) in (int, float) and value >= 0
 
 
-def _retry_after(response: Response) -> float | None:
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """None for a date or nonsense: whoever waits then chooses."""
     try:
-        seconds = float(response.headers["retry-after"])
+        seconds = float(headers["retry-after"])
     except (KeyError, ValueError):
         return None
     return seconds if 0 <= seconds < math.inf else None
