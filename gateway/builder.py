@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio.to_thread
@@ -153,26 +154,16 @@ class Builder:
         except BaseException:
             await _stop(added.values())
             raise
-        return Runtime(
+        return replace(
+            old,
             settings=settings,
             catalog=catalog,
             engines={m.name: added.get(m.name) or old.engines[m.name] for m in catalog},
             strategy=STRATEGIES[settings.strategy](),
             knowledge=knowledge,
-            keys=old.keys,
-            ledger=old.ledger,
             responses=old.responses.kept_for(timedelta(days=settings.response_retention_days)),
-            files=old.files,
-            batches=old.batches,
-            wake_batches=old.wake_batches,
-            feedback=old.feedback,
-            idempotency=old.idempotency,
-            limits=old.limits,
             cache=cache,
             rails=rails,
-            sessions=old.sessions,
-            meter=old.meter,
-            registry=old.registry,
         )
 
     async def swap(self, runtime: Runtime) -> None:

@@ -1,4 +1,4 @@
-"""Everything a running gateway holds, in one frozen object: built by `gateway.app`, swapped whole."""
+"""Everything a running gateway holds, in one frozen object: built by `gateway.builder`, swapped whole."""
 
 import asyncio
 from collections.abc import Mapping

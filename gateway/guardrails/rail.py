@@ -1,5 +1,6 @@
 """What a guardrail is: it finds stretches of a text. What becomes of them is for `sieve`; knows no requests."""
 
+from abc import abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -90,9 +91,9 @@ class RailSection(Section):
         self.rail()
         return self
 
+    @abstractmethod
     def rail(self) -> Guardrail:
         """Raises ValueError when this cannot be, naming the remedy."""
-        raise NotImplementedError
 
 
 def _decided(finder: Finder, text: str) -> int:
