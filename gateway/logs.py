@@ -31,7 +31,7 @@ def set_up(level_name: str) -> None:
 
 
 def write_request_line(**fields: object) -> None:
-    """The line of one request: a tenth of what a logger's would cost (EXPERIMENTS.md, 8)."""
+    """The line of one request, past the logger: every request pays for it (EXPERIMENTS.md, 8)."""
     if not _request_lines:
         return
     line = orjson.dumps(

@@ -1,7 +1,7 @@
 """The HTTP server's protocol: uvicorn's, but the head of an answer leaves together with what follows it at once.
 
-uvicorn writes the head and the body apart, and uvloop sends each as it comes: two packets and two system calls, a
-tenth of what a small request costs.
+uvicorn writes the head and the body apart, and uvloop sends each as it comes: two packets and two system calls
+(EXPERIMENTS.md, 8).
 """
 
 import asyncio

@@ -30,7 +30,7 @@ def make_server(app: Guard, settings: Settings) -> uvicorn.Server:
 
 async def serve_on(listener: socket.socket, server: uvicorn.Server) -> None:
     """Until a signal, which uvicorn raises again at the end."""
-    gc.freeze()  # what start-up made stays; looking through it again and again cost a request in twenty
+    gc.freeze()  # what start-up made stays; looking through it again and again costs requests their time
     gc.set_threshold(GC_THRESHOLD)
     await server.serve(sockets=[listener])
 

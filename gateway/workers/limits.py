@@ -1,7 +1,7 @@
 """Limits that the workers of one gateway share: counted in the supervisor's memory, asked for over the channel.
 
-Two questions for each limited request, a tenth of a millisecond each; a database that all of them write takes ten times
-as long, and one at a time.
+Two questions for each limited request. A database that all of them write would be asked as often, slower than memory
+(EXPERIMENTS.md, 10), and one at a time.
 """
 
 from collections.abc import Mapping, Sequence
