@@ -17,9 +17,19 @@ PLAIN, STREAM, SPACED_STREAM = (ask.body(MODEL) for ask in (SHORT, AT_ONCE, SPAC
 @asynccontextmanager
 async def engine() -> AsyncIterator[int]:
     """The mock engine in this event loop; gives its port."""
-    server = await asyncio.get_running_loop().create_server(mock_engine.Connection, "127.0.0.1", 0)
+    transports: list[asyncio.Transport] = []
+
+    class Connection(mock_engine.Connection):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            transports.append(self._transport)
+
+    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+    for transport in transports:  # a client's end may not have been seen yet when the loop is closed
+        transport.abort()
+    await asyncio.sleep(0)
 
 
 def load(port: int, body: str = PLAIN, *, streamed: bool = False, rate: float | None = None) -> Load:
