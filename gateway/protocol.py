@@ -1,9 +1,9 @@
 """The HTTP server's protocol: uvicorn's, whose cycle of one request and its response is written anew.
 
 It speaks ASGI like uvicorn's own and does less for it: a response's head leaves with what follows it and is checked as
-a whole, not field by field. Responses that are ready in the same turn of the event loop leave together at its end: the
-fewer times the loop looks for news, the less a request costs (EXPERIMENTS.md, 14). Connections, parsing, keep-alive,
-pipelining and shutdown are uvicorn's.
+a whole, not field by field. Whole responses that are ready in the same turn of the event loop leave together at its
+end: the fewer times the loop looks for news, the less a request costs. Parts of a stream leave at once: somebody reads
+them (EXPERIMENTS.md, 14). Connections, parsing, keep-alive, pipelining and shutdown are uvicorn's.
 """
 
 import asyncio
@@ -51,7 +51,7 @@ class _Cycle(RequestResponseCycle):
 
     def __init__(self, protocol: Protocol) -> None:
         self.scope = protocol.scope
-        self.transport = protocol.transport
+        self.transport: Any = protocol.transport  # a _Gathering
         self.flow = protocol.flow
         self.logger = protocol.logger
         self.on_response = protocol.on_response_complete
@@ -117,16 +117,17 @@ class _Cycle(RequestResponseCycle):
 
     def _write(self, part: bytes, *, more: bool) -> None:
         head, self._head = self._head, b""
+        write = self.transport.write_at_once if more else self.transport.write
         if self._is_chunked:
             chunk = b"%b%x\r\n%b\r\n" % (head, len(part), part) if part else head
-            self.transport.write(chunk if more else chunk + LAST_CHUNK)
+            write(chunk if more else chunk + LAST_CHUNK)
         elif self._has_body:
             self._left_bytes -= len(part)
             if self._left_bytes < 0 or (self._left_bytes and not more):
                 raise ValueError("the response is not as long as its head says")
-            self.transport.write(head + part if head else part)
+            write(head + part if head else part)
         elif head:
-            self.transport.write(head)
+            write(head)
         if not more:
             self.response_complete = True
             self.message_event.set()
@@ -136,8 +137,8 @@ class _Cycle(RequestResponseCycle):
 
 
 class _Gathering:
-    """A transport on which a head, and what is written behind it meanwhile, waits for the end of the event loop's turn.
-    Everything else is the transport's own.
+    """A transport on which what begins with a head, and what is written behind it meanwhile, waits for the end of the
+    event loop's turn. Everything else is the transport's own.
     """
 
     __slots__ = ("_loop", "_transport", "_waiting", "is_closing")
@@ -158,6 +159,10 @@ class _Gathering:
             self._loop.call_soon(self._flush)
         else:
             self._transport.write(data)
+
+    def write_at_once(self, data: bytes) -> None:
+        self._flush()
+        self._transport.write(data)
 
     def close(self) -> None:
         self._flush()
