@@ -34,7 +34,7 @@ from models.engines import ENGINES, Surroundings
 from models.store import ModelStore
 from router.bar import parse_bar
 from router.decision import Knowledge
-from router.knowledge import load_knowledge
+from router.knowledge import Hold, load_knowledge
 from router.strategies import STRATEGIES
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,8 @@ def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[
 
 def load_knowledge_for(catalog: Catalog, settings: Settings) -> Knowledge:
     """What the router knows about the served models, against the operator's bar."""
-    return load_knowledge(catalog.chatting, parse_bar(settings.bar, settings.confidence))
+    bar, hold = parse_bar(settings.bar, settings.confidence), Hold(settings.hold_tokens, settings.hold_seconds)
+    return load_knowledge(catalog.chatting, bar, hold)
 
 
 def model_store(settings: Settings) -> ModelStore:

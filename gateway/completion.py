@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.cache.cache import Search
+from gateway.cascade import NotReleased, released
 from gateway.errors import of_limit
 from gateway.held import Held
 from gateway.limits.claim import NotReserved
@@ -13,7 +14,8 @@ from gateway.limits.policy import OUTPUT_FIELDS, admit, limits_on, worst_case
 from gateway.runtime import decide
 from gateway.schema import Asked
 from models.catalog import Model
-from models.engine import Call, ContextTooLong, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
+from models.engine import Call, ContextTooLong, Engine, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
+from router.check import Check
 from router.decision import Decision
 
 SESSION_CHARACTERS = 256
@@ -87,19 +89,27 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
     )
     passed_over: list[str] = []
     problem: EngineError | None = None
-    for name in decision.order:
+    for place, name in enumerate(decision.order):
         model = runtime.catalog.models[name]
         tab.calling(model)
         try:
-            reply = await runtime.engines[name].begin(call)
+            reply = await _asked(runtime.engines[name], call, decision.check if place == 0 else None)
         except (EngineUnavailable, EngineBusy, ContextTooLong) as error:
             problem = error
+            passed_over.append(name)
+        except NotReleased as thrown_away:
+            tab.discarded(thrown_away.usage, thrown_away.engine_seconds)
             passed_over.append(name)
         else:
             tab.answering(reply)
             return Answer(decision, model, tuple(passed_over), reply)
     assert problem is not None
     raise problem
+
+
+async def _asked(engine: Engine, call: Call, check: Check | None) -> Reply:
+    """Raises EngineError, and NotReleased for an answer that fails *check*."""
+    return await engine.begin(call) if check is None else await released(engine, call, check)
 
 
 def _session(held: Held, asked: Asked) -> str | None:
@@ -124,7 +134,8 @@ async def _admitted(held: Held, asked: Asked, decision: Decision) -> Mapping[str
     holders = limits_on(held.known_caller, decision.template, runtime.keys.budgets)
     if not holders:
         return asked.body
-    worst = worst_case(asked.body, asked.body_bytes, [runtime.catalog.models[name] for name in decision.order])
+    models = [runtime.catalog.models[name] for name in decision.order]
+    worst = worst_case(asked.body, asked.body_bytes, models, in_vain=models[0] if decision.check else None)
     clamp = runtime.settings.clamp_to_budget
     try:
         held.admission = await admit(runtime.limits, holders, worst, clamp=clamp, now=datetime.now(UTC))

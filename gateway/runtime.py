@@ -77,7 +77,9 @@ def decide(
         elif asked.operation is not Operation.CHAT:
             decision = Decision((able[-1],), Basis.SAFE, f"nothing is known about {asked.operation}", None)
         else:
-            question = Question(template, lambda: features(asked.body))
+            question = Question(
+                template, lambda: features(asked.body), streamed=asked.stream, checkable=(asked.body.get("n") or 1) == 1
+            )
             decision = strategy.decide(question, knowledge.among(able))
     except Exception:  # whatever it is, the client gets the safe answer
         log.exception("the router failed; the safe tier serves")

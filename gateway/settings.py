@@ -69,6 +69,15 @@ class Settings(BaseSettings):
         description="what a cheaper model must hold: a margin under the safe tier (`safe-0.1`) or a pass-rate (`0.9`)",
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence with which it must hold it")
+    hold_tokens: int = Field(
+        32, ge=1, description="tokens of a streamed answer that are held back to be looked at before they are released"
+    )
+    hold_seconds: float = Field(
+        10,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long an answer is held back; the safe tier answers when it is not whole by then",
+    )
     open_loopback: bool = Field(False, description="serve callers on this machine without a key")
     body_limit_bytes: int = Field(8 * MEBIBYTE, ge=1024, description="largest request body")
     file_limit_bytes: int = Field(100 * MEBIBYTE, ge=1024, description="largest file of /v1/files")

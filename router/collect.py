@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -14,8 +13,10 @@ from prompts.grade import grader
 from prompts.message import template_key
 from router.ladder import LadderPrompt
 from router.outcomes import Outcome
+from router.signals import TOP_LOGPROBS, signals_of
 
 ANSWER_LIMIT_TOKENS = 256
+LOGPROB_DIGITS = 5  # decimals
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
         "max_tokens": ANSWER_LIMIT_TOKENS,
         "temperature": 0,
         "logprobs": True,
-        "top_logprobs": 2,
+        "top_logprobs": TOP_LOGPROBS,
     }
     reply = await engine.begin(Call(body))
     usage = reply.usage
@@ -89,7 +90,7 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
     assert usage is not None
     choice = orjson.loads(reply.first)["choices"][0]
     text = choice["message"]["content"] or ""
-    tokens = (choice.get("logprobs") or {}).get("content") or []
+    signals = signals_of((choice.get("logprobs") or {}).get("content") or (), text, choice["finish_reason"])
     return Answered(
         prompt_id=prompt.id,
         task=prompt.task,
@@ -101,17 +102,11 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         text=text,
-        **_signals(tokens),
+        mean_logprob=_rounded(signals.mean_logprob),
+        min_logprob=_rounded(signals.min_logprob),
+        mean_margin=_rounded(signals.mean_margin),
     )
 
 
-def _signals(tokens: list[dict[str, Any]]) -> dict[str, float | None]:
-    logprobs = [t["logprob"] for t in tokens]
-    margins = [
-        t["top_logprobs"][0]["logprob"] - t["top_logprobs"][1]["logprob"] for t in tokens if len(t["top_logprobs"]) > 1
-    ]
-    return {
-        "mean_logprob": round(sum(logprobs) / len(logprobs), 5) if logprobs else None,
-        "min_logprob": round(min(logprobs), 5) if logprobs else None,
-        "mean_margin": round(sum(margins) / len(margins), 5) if margins else None,
-    }
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, LOGPROB_DIGITS)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from models.catalog import Model
+from models.catalog import Ability, Model
 from router.bar import Bar, Shown, Verdict
+from router.check import Check
 from router.difficulty import Difficulty
 from router.evidence import Evidence
 from router.trust import Threshold
@@ -16,11 +17,14 @@ from router.trust import Threshold
 @dataclass(frozen=True, slots=True)
 class Question:
     """A request as the router sees it: its template, None when nothing in it is fixed, and its features, which may be a
-    function of nothing, called only when they are looked at.
+    function of nothing, called only when they are looked at. `checkable`: its answer can be looked at before the client
+    sees it.
     """
 
     template: str | None
     looks: tuple[float, ...] | Callable[[], tuple[float, ...]]
+    streamed: bool = False
+    checkable: bool = False
 
     @property
     def features(self) -> tuple[float, ...]:
@@ -32,7 +36,7 @@ class Knowledge:
     """Everything a strategy may look at: a snapshot, replaced whole.
 
     `models` go from the cheapest tier to the safe one. `thresholds`, by model build, say from which expected difference
-    on looks alone may be trusted.
+    on looks alone may be trusted; `checks`, by template, build and whether it is streamed, what an answer must show.
     """
 
     models: Sequence[Model]
@@ -40,6 +44,7 @@ class Knowledge:
     difficulty: Difficulty
     thresholds: Mapping[str, Threshold]
     bar: Bar
+    checks: Mapping[tuple[str, str, bool], Check] = field(default_factory=dict)
     _shown: Mapping[tuple[str, str], Shown] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,11 +66,18 @@ class Knowledge:
         if kept and kept[-1] is not self.safe:
             object.__setattr__(fewer, "_shown", {})
             object.__setattr__(fewer, "thresholds", {})
+            object.__setattr__(fewer, "checks", {})
         return fewer
 
     def about(self, template: str | None, build: str) -> Shown | None:
         """What the outcomes of a build under the safe tier show against the bar; None where there are none."""
         return self._shown.get((template, build)) if template else None
+
+    def check(self, question: Question, model: Model) -> Check | None:
+        """What an answer of *model* would have to show; None where nothing would prove it."""
+        if not question.checkable or question.template is None or Ability.LOGPROBS not in model.abilities:
+            return None
+        return self.checks.get((question.template, model.build, question.streamed))
 
 
 class Basis(StrEnum):
@@ -73,6 +85,7 @@ class Basis(StrEnum):
 
     PINNED = "pinned"  # the client, or the operator's strategy, named the model
     EVIDENCE = "evidence"  # outcomes of this template
+    CHECK = "check"  # outcomes of answers that show what this one will have to, before the client sees it
     DIFFICULTY = "difficulty"  # outcomes of prompts that look like this one
     SAFE = "safe"  # nothing proved a cheaper model
     FAULT = "fault"  # the router itself failed; the safe tier serves
@@ -90,13 +103,17 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which models to try, in this order, and why. Later ones are never of a lower tier than the first."""
+    """Which models to try, in this order, and why. Later ones are never of a lower tier than the first.
+
+    `check`: what the first one's answer must show; it is thrown away, and the next one answers, when it does not.
+    """
 
     order: tuple[str, ...]
     basis: Basis
     reason: str
     template: str | None
     estimates: tuple[Estimate, ...] = ()
+    check: Check | None = None
 
     @property
     def model(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from router.features import FEATURES
+from router.signals import Signals
 
 DATA = Path(__file__).with_name("data")
 BUILTIN_OUTCOMES = DATA / "outcomes.csv"
@@ -32,6 +33,17 @@ class Outcome:
     mean_logprob: float | None
     min_logprob: float | None
     mean_margin: float | None
+
+    @property
+    def signals(self) -> Signals:
+        """Of the whole answer. Whether it refused is not in the tables."""
+        return Signals(
+            tokens=self.completion_tokens,
+            mean_logprob=self.mean_logprob,
+            min_logprob=self.min_logprob,
+            mean_margin=self.mean_margin,
+            finish_reason=self.finish_reason,
+        )
 
 
 COLUMNS = tuple(field.name for field in fields(Outcome))

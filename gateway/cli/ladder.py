@@ -16,6 +16,7 @@ from gateway.settings import Settings, load_settings
 from models.catalog import Catalog, Model
 from models.engine import Engine, EngineState
 from prompts.message import template_key
+from router.check import BUILTIN_VERIFIERS, write_verifiers
 from router.collect import Answered, collect, read_answers
 from router.features import features
 from router.ladder import LadderPrompt, read_ladder, sample
@@ -88,14 +89,17 @@ def fit() -> None:
     """Learn from the committed tables how hard a prompt is for each model. Needs the extra `fit`."""
     from router.difficulty import BUILTIN_DIFFICULTY
     from router.fit import fit as fit_all  # scikit-learn: two seconds to import
-    from router.fit import write_difficulty
+    from router.fit import fit_verifiers, write_difficulty
 
     fitted = fit_all(read_outcomes(), read_features(), lambda name: console.print(f"fitting {name}"))
     write_difficulty(BUILTIN_DIFFICULTY, fitted)
+    verifiers = fit_verifiers(read_outcomes())
+    write_verifiers(BUILTIN_VERIFIERS, verifiers)
     shown = table("model", "prompts.", "AUC held out.", "AUC unseen task.")
     for one in fitted:
         shown.add_row(one.model, str(one.fit_prompts), f"{one.held_out_auc:.3f}", f"{one.unseen_task_auc:.3f}")
     console.print(shown)
+    console.print(f"{len(verifiers)} verifiers of answers, each for a template and a model")
 
 
 @app.command()

@@ -30,6 +30,8 @@ VALUES: dict[str, tuple[str, Any, list[str]]] = {
     "strategy": ("safe", "safe", ["best", "Safe"]),
     "bar": ("0.9", "0.9", ["1", "0", "0.0", "safe", "safe-1", "-0.1", "90%", "nan"]),
     "confidence": ("0.99", 0.99, ["0.5", "1", "95", "nan", "high"]),
+    "hold_tokens": ("16", 16, ["0", "-1", "some"]),
+    "hold_seconds": ("2.5", 2.5, ["0", "-1", "inf", "nan", "soon"]),
     "open_loopback": ("true", True, ["maybe", "2"]),
     "body_limit_bytes": ("2048", 2048, ["1023", "8MB", "-1"]),
     "file_limit_bytes": ("2048", 2048, ["1023", "100MB", "-1"]),

@@ -107,9 +107,9 @@ async def test_every_prompt_is_asked_graded_and_kept(tmp_path: Path) -> None:
         finish_reason="stop",
         prompt_tokens=3,
         completion_tokens=2,
-        mean_logprob=None,
-        min_logprob=None,
-        mean_margin=None,
+        mean_logprob=-0.1,
+        min_logprob=-0.1,
+        mean_margin=1.0,
         text="Answer: yes",
     )
 
