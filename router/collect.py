@@ -1,6 +1,7 @@
 """Runs one model over ladder prompts and keeps what came back, resumably. Offline; knows engines by their protocol."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -9,21 +10,23 @@ from pathlib import Path
 import orjson
 
 from models.engine import Call, Engine
-from prompts.grade import grader
+from prompts.grade import grader, said
 from prompts.message import template_key
 from router.ladder import LadderPrompt
-from router.outcomes import Outcome
+from router.outcomes import FIRST_TOKENS, Outcome
 from router.signals import TOP_LOGPROBS, signals_of
 
 ANSWER_LIMIT_TOKENS = 256
 LOGPROB_DIGITS = 5  # decimals
+SECONDS_DIGITS = 3  # decimals
+SAID_HEX_DIGITS = 8  # two answers to one prompt that differ look the same once in four thousand million
 
 
 @dataclass(frozen=True, slots=True)
 class Answered(Outcome):
     """One prompt answered by one model build, with the answer's text."""
 
-    text: str
+    text: str = ""
 
 
 def read_answers(path: Path) -> list[Answered]:
@@ -85,12 +88,15 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
         "top_logprobs": TOP_LOGPROBS,
     }
     reply = await engine.begin(Call(body))
-    usage = reply.usage
+    usage, seconds = reply.usage, reply.engine_seconds
     await reply.close()
     assert usage is not None
     choice = orjson.loads(reply.first)["choices"][0]
     text = choice["message"]["content"] or ""
-    signals = signals_of((choice.get("logprobs") or {}).get("content") or (), text, choice["finish_reason"])
+    tokens = (choice.get("logprobs") or {}).get("content") or ()
+    signals = signals_of(tokens, text, choice["finish_reason"])
+    first = signals_of(tokens[:FIRST_TOKENS], text, None)
+    said_text = said(prompt.grade, text)
     return Answered(
         prompt_id=prompt.id,
         task=prompt.task,
@@ -105,6 +111,11 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
         mean_logprob=_rounded(signals.mean_logprob),
         min_logprob=_rounded(signals.min_logprob),
         mean_margin=_rounded(signals.mean_margin),
+        first_mean_logprob=_rounded(first.mean_logprob),
+        first_min_logprob=_rounded(first.min_logprob),
+        first_mean_margin=_rounded(first.mean_margin),
+        said=hashlib.sha256(said_text.encode()).hexdigest()[:SAID_HEX_DIGITS] if said_text else "",
+        seconds=None if seconds is None else round(seconds, SECONDS_DIGITS),
     )
 
 

@@ -24,6 +24,7 @@ from router.outcomes import (
     BUILTIN_FEATURES,
     BUILTIN_OUTCOMES,
     DATA,
+    Outcome,
     read_features,
     read_outcomes,
     write_features,
@@ -74,13 +75,20 @@ def collect_answers(
 @app.command()
 @_told()
 def publish(ladder: LadderFile) -> None:
-    """Write the tables that the router learns from: outcomes, and features of the prompts; no text of either."""
+    """Add what was collected to the tables that the router learns from: outcomes, and features of the prompts.
+
+    There is no text of either in them. A new outcome takes the place of an older one of the same prompt and model.
+    """
+    outcomes: dict[tuple[str, str], Outcome] = {(o.prompt_id, o.build): o for o in read_outcomes()}
     answers = read_answers(_answers_path(load_settings()))
-    write_outcomes(BUILTIN_OUTCOMES, answers)
-    answered = {a.prompt_id for a in answers}
-    rows = {p.id: features({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered}
+    outcomes.update({(a.prompt_id, a.build): a for a in answers})
+    write_outcomes(BUILTIN_OUTCOMES, outcomes.values())
+    answered = {prompt_id for prompt_id, _ in outcomes}
+    rows = dict(read_features())
+    rows.update({p.id: features({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered})
     write_features(BUILTIN_FEATURES, rows)
-    console.print(f"{len(answers)} outcomes and the features of {len(rows)} prompts are in {DATA}", soft_wrap=True)
+    there = f"{len(outcomes)} outcomes and the features of {len(rows)} prompts are in {DATA}"
+    console.print(f"{there}, {len(answers)} of these outcomes new or anew", soft_wrap=True)
 
 
 @app.command()
