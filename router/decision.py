@@ -10,6 +10,7 @@ from models.catalog import Model
 from router.bar import Bar, Shown, Verdict
 from router.difficulty import Difficulty
 from router.evidence import Evidence
+from router.record import Given
 from router.trust import Threshold
 
 
@@ -32,7 +33,8 @@ class Knowledge:
     """Everything a strategy may look at: a snapshot, replaced whole.
 
     `models` go from the cheapest tier to the safe one. `thresholds`, by model build, say from which expected difference
-    on looks alone may be trusted.
+    on looks alone may be trusted. `learned`, by template and build, is what was learned at run time: it has the last
+    word over `evidence`.
     """
 
     models: Sequence[Model]
@@ -40,16 +42,31 @@ class Knowledge:
     difficulty: Difficulty
     thresholds: Mapping[str, Threshold]
     bar: Bar
+    learned: Mapping[tuple[str, str], Shown] = field(default_factory=dict)
+    _given: Mapping[tuple[str, str], Shown] = field(init=False)
     _shown: Mapping[tuple[str, str], Shown] = field(init=False)
 
     def __post_init__(self) -> None:
         cheaper = {model.build for model in self.models[:-1]}
-        shown = {key: self.bar.judge(t) for key, t in self.evidence.tallies.items() if key[1] in cheaper}
-        object.__setattr__(self, "_shown", shown)  # here, as a bound takes up to 50 ms and a decision may not
+        given = {key: self.bar.judge(t) for key, t in self.evidence.tallies.items() if key[1] in cheaper}
+        object.__setattr__(self, "_given", given)  # here, as a bound takes up to 50 ms and a decision may not
+        object.__setattr__(self, "_shown", {**given, **self.learned})
 
     @property
     def safe(self) -> Model:
         return self.models[-1]
+
+    def given(self, template: str, build: str) -> Given | None:
+        """What the tables say of a build under the safe tier; None where they say nothing."""
+        shown = self._given.get((template, build))
+        return Given(self.evidence.tallies[template, build], shown) if shown else None
+
+    def learning(self, learned: Mapping[tuple[str, str], Shown]) -> "Knowledge":
+        """The same with all that was learned until now."""
+        later = copy(self)
+        object.__setattr__(later, "learned", learned)
+        object.__setattr__(later, "_shown", {**self._given, **learned})
+        return later
 
     def among(self, names: Container[str]) -> "Knowledge":
         """The same with fewer models. Without the safe tier nothing is proved: outcomes were compared with its."""
