@@ -28,6 +28,14 @@ class Question:
         return self.looks() if callable(self.looks) else self.looks
 
 
+class Mode(StrEnum):
+    """What is made of the evidence on a template."""
+
+    OBSERVE = "observe"  # decide, say so, and serve the safe tier
+    APPLY = "apply"
+    OFF = "off"  # neither decide nor count
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """Everything a strategy may look at: a snapshot, replaced whole.
@@ -43,6 +51,8 @@ class Knowledge:
     thresholds: Mapping[str, Threshold]
     bar: Bar
     learned: Mapping[tuple[str, str], Shown] = field(default_factory=dict)
+    mode: Mode = Mode.APPLY
+    modes: Mapping[str, Mode] = field(default_factory=dict)  # of templates that have one of their own
     _given: Mapping[tuple[str, str], Shown] = field(init=False)
     _shown: Mapping[tuple[str, str], Shown] = field(init=False)
 
@@ -67,6 +77,16 @@ class Knowledge:
         object.__setattr__(later, "learned", learned)
         object.__setattr__(later, "_shown", {**self._given, **learned})
         return later
+
+    def in_modes(self, mode: Mode, modes: Mapping[str, Mode]) -> "Knowledge":
+        """The same, with *modes* by template and *mode* for all others."""
+        other = copy(self)
+        object.__setattr__(other, "mode", mode)
+        object.__setattr__(other, "modes", modes)
+        return other
+
+    def mode_of(self, template: str | None) -> Mode:
+        return self.modes.get(template, self.mode) if template and self.modes else self.mode
 
     def among(self, names: Container[str]) -> "Knowledge":
         """The same with fewer models. Without the safe tier nothing is proved: outcomes were compared with its."""
