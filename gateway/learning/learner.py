@@ -43,7 +43,8 @@ class Learner:
                 }
                 self._learned = told
             self._terms, self._base = terms, knowledge.evidence
-            return knowledge if knowledge.learned is self._learned else knowledge.learning(self._learned)
+            nothing_new = knowledge.learned is self._learned or not (knowledge.learned or self._learned)
+            return knowledge if nothing_new else knowledge.learning(self._learned)
 
     def _read(self) -> dict[Key, Record]:
         """What has changed since the last time."""
