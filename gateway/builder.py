@@ -37,6 +37,7 @@ from models.engines import ENGINES, Surroundings
 from models.store import ModelStore
 from router.bar import parse_bar
 from router.decision import Knowledge
+from router.groups import Groups
 from router.knowledge import load_knowledge
 from router.strategies import STRATEGIES
 
@@ -123,6 +124,7 @@ class Builder:
             cache=cache,
             rails=rails,
             sessions=Sessions(),
+            groups=Groups(),
             meter=meter,
             registry=registry,
         )

@@ -30,6 +30,7 @@ from models.engine import EngineState, Operation
 from prompts.message import template_key
 from router.decision import Basis, Decision, Knowledge, Mode, Question, Strategy
 from router.features import features
+from router.groups import Groups
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +55,7 @@ class Runtime:
     cache: Cache | None  # None where it is off, as with the next: no code of theirs runs then
     rails: Rails | None
     sessions: Sessions
+    groups: Groups
     meter: Meter
     registry: CollectorRegistry
 
@@ -63,9 +65,16 @@ class Runtime:
 
 
 def decide(
-    strategy: Strategy, knowledge: Knowledge, catalog: Catalog, asked: Asked, caller: Caller = LOOPBACK_CALLER
+    strategy: Strategy,
+    knowledge: Knowledge,
+    catalog: Catalog,
+    asked: Asked,
+    caller: Caller = LOOPBACK_CALLER,
+    groups: Groups | None = None,
 ) -> tuple[Decision, float]:
     """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier.
+
+    Permissions, budgets and caches go by the template itself; only evidence goes by its group in *groups*.
 
     Raises InvalidRequest when no model that may answer is able to, NotAllowed when *caller* may use none.
     """
@@ -81,8 +90,11 @@ def decide(
         elif (mode := knowledge.mode_of(template)) is Mode.OFF:
             decision = Decision((able[-1],), Basis.SAFE, "routing is off for this template", template)
         else:
-            question = Question(template, lambda: features(asked.body))
+            group = groups.of(template, asked.body) if groups and template and not knowledge.knows(template) else None
+            question = Question(group or template, lambda: features(asked.body))
             decision = strategy.decide(question, knowledge.among(able))
+            if group is not None:
+                decision = replace(decision, template=template, group=group)
             if mode is Mode.OBSERVE:
                 decision = observed(decision, able[-1])
     except Exception:  # whatever it is, the client gets the safe answer

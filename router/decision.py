@@ -85,6 +85,10 @@ class Knowledge:
         object.__setattr__(other, "modes", modes)
         return other
 
+    def knows(self, template: str) -> bool:
+        """Whether there are outcomes of any build on this very template."""
+        return any((template, model.build) in self._shown for model in self.models[:-1])
+
     def mode_of(self, template: str | None) -> Mode:
         return self.modes.get(template, self.mode) if template and self.modes else self.mode
 
@@ -127,13 +131,17 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which models to try, in this order, and why. Later ones are never of a lower tier than the first."""
+    """Which models to try, in this order, and why. Later ones are never of a lower tier than the first.
+
+    `group`: whose evidence decided, where that is not the template's own (`router.groups`).
+    """
 
     order: tuple[str, ...]
     basis: Basis
     reason: str
     template: str | None
     estimates: tuple[Estimate, ...] = ()
+    group: str | None = None
 
     @property
     def model(self) -> str:

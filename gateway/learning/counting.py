@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 import structlog
-from sqlalchemy import Connection, Engine, Row, and_, select, update
+from sqlalchemy import Connection, Engine, Row, and_, func, select, update
 
 from gateway.learning.section import LearningSection
 from gateway.learning.store import Contended, Key, RecordStore
@@ -31,11 +31,14 @@ UNCHARGED = timedelta(days=1)  # feedback whose request has no charge by then ge
 SETTLED = timedelta(minutes=1)  # requests received before are in the ledger, but for few; those are not missed
 INPUTS_EVERY = timedelta(seconds=15)
 
+SUBJECT = func.coalesce(charges.c.evidence_group, charges.c.template)  # whose evidence an outcome is
+
 DUE = (
     select(
         feedback,
         charges.c.id.label("charge"),
-        *(charges.c[name].label(f"charge_{name}") for name in ("template", "build", "cache", "at")),
+        *(charges.c[name].label(f"charge_{name}") for name in ("build", "cache", "at")),
+        SUBJECT.label("subject"),
     )
     .outerjoin(charges, and_(charges.c.id == feedback.c.request_id, charges.c.caller == feedback.c.caller))
     .where(feedback.c.due)
@@ -79,8 +82,8 @@ class Counter:
             if row.charge is None and utc(row.updated_at) > now - UNCHARGED:
                 continue  # the answer is still being made
             passed = _passed(orjson.loads(row.value)["value"], settings.feedback.get(row.name))
-            counts = row.charge_template is not None and row.charge_build in builds and row.charge_cache is None
-            if passed is None or not counts or knowledge.mode_of(row.charge_template) is Mode.OFF:
+            counts = row.subject is not None and row.charge_build in builds and row.charge_cache is None
+            if passed is None or not counts or knowledge.mode_of(row.subject) is Mode.OFF:
                 with self._database.begin() as connection:
                     _settle(connection, row, row.counted)
                 continue
@@ -95,7 +98,7 @@ class Counter:
         return counted
 
     def _observe(self, row: Row[Any], passed: bool, knowledge: Knowledge, terms: Terms, now: datetime) -> None:
-        key = (row.charge_template, row.charge_build)
+        key = (row.subject, row.charge_build)
         served_at = utc(row.charge_at).timestamp()
         observed = Observed(Source.FEEDBACK, passed, served_at, now.timestamp(), was=row.counted)
 
@@ -112,7 +115,7 @@ class Counter:
         """Tell the records that may lose trust how long the prompts were."""
         builds = [model.build for model in knowledge.models[:-1]]
         wanted = (
-            select(charges.c.template, charges.c.build, charges.c.prompt_tokens)
+            select(SUBJECT, charges.c.build, charges.c.prompt_tokens)
             .where(charges.c.at > since, charges.c.at <= until, charges.c.build.in_(builds), charges.c.cache.is_(None))
             .where(charges.c.template.is_not(None), charges.c.prompt_tokens.is_not(None))
             .limit(INPUTS_LIMIT)

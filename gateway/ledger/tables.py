@@ -49,6 +49,7 @@ charges = Table(
     Column("cache", String(16), comment="exact, semantic or idempotent; NULL when an engine was asked"),
     Column("team", String(128)),
     Column("operation", String(16), comment="chat, completion, embedding, responses, messages or batch"),
+    Column("evidence_group", String(64), comment="whose evidence decided and is earned; NULL when the template's own"),
     Index("charges_at", "at"),
 )
 

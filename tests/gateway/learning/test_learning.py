@@ -221,6 +221,31 @@ async def test_trust_and_its_loss_outlive_a_restart_and_a_reload(rig: OpenRig) -
         assert (shown.verdict, shown.cause) == (Verdict.SUSPENDED, Cause.RATE_FELL)
 
 
+async def test_a_system_message_with_a_date_in_it_earns_for_its_group_and_is_billed_by_itself(rig: OpenRig) -> None:
+    """What is known of the very template has the last word."""
+
+    def dated(day: int) -> dict[str, Any]:
+        system = {"role": "system", "content": f"Say whether it is a cat. Today is 2026-11-{day:02d}."}
+        return {"model": "auto", "messages": [system, MESSAGES[1]]}
+
+    async with rig(knowledge_maker=UNPROVED) as r:
+        said = [(await r.http.post("/v1/decision", json=dated(day))).json() for day in (1, 2)]
+        assert said[0]["group"] == said[1]["group"] is not None
+        assert said[0]["template"] != said[1]["template"]
+        small, group = r.runtime.catalog.models["small"].build, said[0]["group"]
+        await anyio.to_thread.run_sync(_prove, r.runtime.settings.database, small, group)
+        await learn(r)
+        headers = (await r.http.post(CHAT, json=dated(3))).headers
+        assert headers["x-pointsman-model"] == "small"
+        await tell(r, headers["x-request-id"], True)
+        await learn(r)
+        [kept] = await anyio.to_thread.run_sync(lambda: list(r.runtime.records.read()))
+        assert kept.key == (group, small)
+        assert kept.record.generations[0].tallies[Source.FEEDBACK] == Tally(passed=1, total=1)
+        [charge] = await r.charges(1)
+        assert (charge["evidence_group"], charge["template"] == group) == (group, False)
+
+
 def test_inputs_of_other_lengths_suspend_a_template(tmp_path: Path) -> None:
     from gateway.ledger.charge import Charge, Outcome
     from gateway.ledger.rows import row_of, statements
@@ -250,7 +275,7 @@ def test_inputs_of_other_lengths_suspend_a_template(tmp_path: Path) -> None:
     assert kept.record.cause is Cause.INPUTS_CHANGED
 
 
-def _prove(url: str, build: str) -> None:
+def _prove(url: str, build: str, template: str = TEMPLATE) -> None:
     database = open_database(url)
     terms = Terms(Bar(0.95, pass_rate=0.9))
 
@@ -259,7 +284,7 @@ def _prove(url: str, build: str) -> None:
             record = observe(record, Observed(Source.SHADOW, True, 1.0, 1.0, True), terms)
         return record
 
-    RecordStore(database).change((TEMPLATE, build), how)
+    RecordStore(database).change((template, build), how)
     database.dispose()
 
 

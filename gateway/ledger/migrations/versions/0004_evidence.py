@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("template", "build"),
     )
     op.create_index("evidence_updated_at", "evidence", ["updated_at"])
+    op.add_column("charges", sa.Column("evidence_group", sa.String(64)))
     op.add_column("feedback", sa.Column("due", sa.Boolean, nullable=False, server_default=sa.false()))
     op.add_column("feedback", sa.Column("counted", sa.Boolean))
     op.create_index("feedback_due", "feedback", ["due"])
@@ -29,4 +30,6 @@ def downgrade() -> None:
     with op.batch_alter_table("feedback") as feedback:  # SQLite cannot drop columns in place
         feedback.drop_column("counted")
         feedback.drop_column("due")
+    with op.batch_alter_table("charges") as charges:
+        charges.drop_column("evidence_group")
     op.drop_table("evidence")
