@@ -4,10 +4,14 @@ import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
+import structlog
+
 from gateway.learning.store import Key, RecordStore
-from router.bar import Shown
+from router.bar import Shown, Verdict
 from router.decision import Knowledge
 from router.record import Record, Terms, tell
+
+log = structlog.get_logger(__name__)
 
 OVERLAP = timedelta(seconds=30)  # read again, as clocks of several machines differ and transactions end out of order
 ANEW = timedelta(minutes=5)  # everything is read again so often, so that what was forgotten is forgotten here too
@@ -41,6 +45,7 @@ class Learner:
                     for key, record in changed.items()
                     if key[1] in builds
                 }
+                _log_suspensions(self._learned, told)
                 self._learned = told
             self._terms, self._base = terms, knowledge.evidence
             nothing_new = knowledge.learned is self._learned or not (knowledge.learned or self._learned)
@@ -58,3 +63,10 @@ class Learner:
             self._read_all_at = now
         self._read_until = now - OVERLAP
         return changed
+
+
+def _log_suspensions(before: Mapping[Key, Shown], now: Mapping[Key, Shown]) -> None:
+    for key, shown in now.items():
+        was = before.get(key)
+        if shown.verdict is Verdict.SUSPENDED and (was is None or was.verdict is not Verdict.SUSPENDED):
+            log.warning("a model lost its trust", template=key[0], build=key[1], cause=shown.cause, says=shown.says)
