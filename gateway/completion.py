@@ -40,7 +40,7 @@ async def begin(held: Held, asked: Asked) -> Answer:
     """
     runtime, tab, caller = held.runtime, held.charged, held.known_caller
     passed = asked if runtime.rails is None else await runtime.rails.passed(asked)
-    decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, caller)
+    decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, caller, runtime.groups)
     session = _session(held, asked)
     if session is not None:
         decision = runtime.sessions.stick(session, decision, runtime.catalog.models_for(asked.needs))

@@ -292,6 +292,7 @@ class Tab:
     def decided(self, decision: Decision, seconds: float) -> None:
         self._known.update(
             template=decision.template,
+            evidence_group=decision.group,
             basis=decision.basis.value,
             reason=decision.reason[:REASON_LIMIT_CHARACTERS],
             decide_seconds=seconds,

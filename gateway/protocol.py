@@ -3,7 +3,7 @@
 It speaks ASGI like uvicorn's own and does less for it: a response's head leaves with what follows it and is checked as
 a whole, not field by field. Whole responses that are ready in the same turn of the event loop leave together at its
 end: the fewer times the loop looks for news, the less a request costs. Parts of a stream leave at once: somebody reads
-them (EXPERIMENTS.md, 14). Connections, parsing, keep-alive, pipelining and shutdown are uvicorn's.
+them (EXPERIMENTS.md, 18). Connections, parsing, keep-alive, pipelining and shutdown are uvicorn's.
 """
 
 import asyncio

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import structlog
@@ -17,6 +17,7 @@ from gateway.files import FileStore
 from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowed
+from gateway.learning.store import RecordStore
 from gateway.ledger.store import Ledger
 from gateway.limits.claim import LimitStore
 from gateway.meter import Meter
@@ -27,8 +28,9 @@ from gateway.settings import Settings
 from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
 from prompts.message import template_key
-from router.decision import Basis, Decision, Knowledge, Question, Strategy
+from router.decision import Basis, Decision, Knowledge, Mode, Question, Strategy
 from router.features import features
+from router.groups import Groups
 
 log = structlog.get_logger(__name__)
 
@@ -47,11 +49,13 @@ class Runtime:
     batches: BatchStore
     wake_batches: asyncio.Event  # set when a batch was created or cancelled
     feedback: FeedbackStore
+    records: RecordStore
     idempotency: IdempotencyStore
     limits: LimitStore
     cache: Cache | None  # None where it is off, as with the next: no code of theirs runs then
     rails: Rails | None
     sessions: Sessions
+    groups: Groups
     meter: Meter
     registry: CollectorRegistry
 
@@ -61,9 +65,16 @@ class Runtime:
 
 
 def decide(
-    strategy: Strategy, knowledge: Knowledge, catalog: Catalog, asked: Asked, caller: Caller = LOOPBACK_CALLER
+    strategy: Strategy,
+    knowledge: Knowledge,
+    catalog: Catalog,
+    asked: Asked,
+    caller: Caller = LOOPBACK_CALLER,
+    groups: Groups | None = None,
 ) -> tuple[Decision, float]:
     """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier.
+
+    Permissions, budgets and caches go by the template itself; only evidence goes by its group in *groups*.
 
     Raises InvalidRequest when no model that may answer is able to, NotAllowed when *caller* may use none.
     """
@@ -76,16 +87,32 @@ def decide(
             decision = Decision((asked.target,), Basis.PINNED, "the request names the model", template)
         elif asked.operation is not Operation.CHAT:
             decision = Decision((able[-1],), Basis.SAFE, f"nothing is known about {asked.operation}", None)
+        elif (mode := knowledge.mode_of(template)) is Mode.OFF:
+            decision = Decision((able[-1],), Basis.SAFE, "routing is off for this template", template)
         else:
+            group = groups.of(template, asked.body) if groups and template and not knowledge.knows(template) else None
             question = Question(
-                template, lambda: features(asked.body), streamed=asked.stream, checkable=(asked.body.get("n") or 1) == 1
+                group or template,
+                lambda: features(asked.body),
+                streamed=asked.stream,
+                checkable=(asked.body.get("n") or 1) == 1,
             )
             decision = strategy.decide(question, knowledge.among(able))
+            if group is not None:
+                decision = replace(decision, template=template, group=group)
+            if mode is Mode.OBSERVE:
+                decision = observed(decision, able[-1])
     except Exception:  # whatever it is, the client gets the safe answer
         log.exception("the router failed; the safe tier serves")
         decision = Decision((able[-1],), Basis.FAULT, "the router failed", template)
     check_allowed(caller, asked.target, decision.template)
     return decision, perf_counter() - start
+
+
+def observed(decision: Decision, safe: str) -> Decision:
+    """What is served where a decision is only looked at."""
+    reason = f"observed only, {decision.model} would answer: {decision.reason}"
+    return replace(decision, order=(safe,), basis=Basis.SAFE, reason=reason, check=None)
 
 
 # The field of a request by which it needs an ability, for the error that says so.

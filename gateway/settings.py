@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Setting
 
 from gateway.cache.section import CacheSection
 from gateway.guardrails.kinds import RailSettings
+from gateway.learning.section import LearningSection
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
 from models.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
@@ -111,6 +112,7 @@ class Settings(BaseSettings):
         description="Redis or Valkey that several gateways share limits in; in this process alone when unset",
     )
 
+    learning: LearningSection = LearningSection()
     cache: CacheSection = CacheSection()
     guardrails: tuple[RailSettings, ...] = Field(
         (), description="what may not be asked or answered, in the order it is looked for: kinds blocklist and pii"

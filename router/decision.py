@@ -11,6 +11,7 @@ from router.bar import Bar, Shown, Verdict
 from router.check import Check
 from router.difficulty import Difficulty
 from router.evidence import Evidence
+from router.record import Given
 from router.trust import Threshold
 
 
@@ -31,12 +32,21 @@ class Question:
         return self.looks() if callable(self.looks) else self.looks
 
 
+class Mode(StrEnum):
+    """What is made of the evidence on a template."""
+
+    OBSERVE = "observe"  # decide, say so, and serve the safe tier
+    APPLY = "apply"
+    OFF = "off"  # neither decide nor count
+
+
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """Everything a strategy may look at: a snapshot, replaced whole.
 
     `models` go from the cheapest tier to the safe one. `thresholds`, by model build, say from which expected difference
     on looks alone may be trusted; `checks`, by template, build and whether it is streamed, what an answer must show.
+    `learned`, by template and build, is what was learned at run time: it has the last word over `evidence`.
     """
 
     models: Sequence[Model]
@@ -45,16 +55,47 @@ class Knowledge:
     thresholds: Mapping[str, Threshold]
     bar: Bar
     checks: Mapping[tuple[str, str, bool], Check] = field(default_factory=dict)
+    learned: Mapping[tuple[str, str], Shown] = field(default_factory=dict)
+    mode: Mode = Mode.APPLY
+    modes: Mapping[str, Mode] = field(default_factory=dict)  # of templates that have one of their own
+    _given: Mapping[tuple[str, str], Shown] = field(init=False)
     _shown: Mapping[tuple[str, str], Shown] = field(init=False)
 
     def __post_init__(self) -> None:
         cheaper = {model.build for model in self.models[:-1]}
-        shown = {key: self.bar.judge(t) for key, t in self.evidence.tallies.items() if key[1] in cheaper}
-        object.__setattr__(self, "_shown", shown)  # here, as a bound takes up to 50 ms and a decision may not
+        given = {key: self.bar.judge(t) for key, t in self.evidence.tallies.items() if key[1] in cheaper}
+        object.__setattr__(self, "_given", given)  # here, as a bound takes up to 50 ms and a decision may not
+        object.__setattr__(self, "_shown", {**given, **self.learned})
 
     @property
     def safe(self) -> Model:
         return self.models[-1]
+
+    def given(self, template: str, build: str) -> Given | None:
+        """What the tables say of a build under the safe tier; None where they say nothing."""
+        shown = self._given.get((template, build))
+        return Given(self.evidence.tallies[template, build], shown) if shown else None
+
+    def learning(self, learned: Mapping[tuple[str, str], Shown]) -> "Knowledge":
+        """The same with all that was learned until now."""
+        later = copy(self)
+        object.__setattr__(later, "learned", learned)
+        object.__setattr__(later, "_shown", {**self._given, **learned})
+        return later
+
+    def in_modes(self, mode: Mode, modes: Mapping[str, Mode]) -> "Knowledge":
+        """The same, with *modes* by template and *mode* for all others."""
+        other = copy(self)
+        object.__setattr__(other, "mode", mode)
+        object.__setattr__(other, "modes", modes)
+        return other
+
+    def knows(self, template: str) -> bool:
+        """Whether there are outcomes of any build on this very template."""
+        return any((template, model.build) in self._shown for model in self.models[:-1])
+
+    def mode_of(self, template: str | None) -> Mode:
+        return self.modes.get(template, self.mode) if template and self.modes else self.mode
 
     def among(self, names: Container[str]) -> "Knowledge":
         """The same with fewer models. Without the safe tier nothing is proved: outcomes were compared with its."""
@@ -76,6 +117,9 @@ class Knowledge:
     def check(self, question: Question, model: Model) -> Check | None:
         """What an answer of *model* would have to show; None where nothing would prove it."""
         if not question.checkable or question.template is None or Ability.LOGPROBS not in model.abilities:
+            return None
+        shown = self.about(question.template, model.build)
+        if shown is not None and shown.verdict is Verdict.SUSPENDED:  # the check was calibrated before its cause
             return None
         return self.checks.get((question.template, model.build, question.streamed))
 
@@ -106,6 +150,7 @@ class Decision:
     """Which models to try, in this order, and why. Later ones are never of a lower tier than the first.
 
     `check`: what the first one's answer must show; it is thrown away, and the next one answers, when it does not.
+    `group`: whose evidence decided, where that is not the template's own (`router.groups`).
     """
 
     order: tuple[str, ...]
@@ -114,6 +159,7 @@ class Decision:
     template: str | None
     estimates: tuple[Estimate, ...] = ()
     check: Check | None = None
+    group: str | None = None
 
     @property
     def model(self) -> str:

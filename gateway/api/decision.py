@@ -19,7 +19,8 @@ async def decision(request: Request) -> Response:
     held = held_of(request.scope)
     runtime = held.runtime
     asked = parse_chat(await request.body(), runtime.catalog)
-    chosen, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, held.known_caller)
+    caller, groups = held.known_caller, runtime.groups
+    chosen, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, caller, groups)
     document = {
         "object": "decision",
         "model": chosen.model,
