@@ -11,8 +11,8 @@ from gateway.errors import of_limit
 from gateway.held import Held
 from gateway.limits.claim import NotReserved
 from gateway.limits.policy import OUTPUT_FIELDS, admit, limits_on, worst_case
-from gateway.runtime import decide
 from gateway.schema import Asked
+from gateway.wishes import HEADERS as WISHES
 from models.catalog import Model
 from models.engine import Call, ContextTooLong, Engine, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
 from router.check import Check
@@ -40,11 +40,11 @@ async def begin(held: Held, asked: Asked) -> Answer:
     """
     runtime, tab, caller = held.runtime, held.charged, held.known_caller
     passed = asked if runtime.rails is None else await runtime.rails.passed(asked)
-    decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, caller, runtime.groups)
+    decision, seconds = runtime.decide(asked, caller, held.headers)
     session = _session(held, asked)
-    if session is not None:
+    if session is not None and WISHES.isdisjoint(held.headers):  # who wishes something of this answer comes first
         decision = runtime.sessions.stick(session, decision, runtime.catalog.models_for(asked.needs))
-    tab.decided(decision, seconds)
+    tab.decided(decision, seconds, kept=runtime.settings.keep_decisions)
     runtime.meter.metrics.decided(decision.model, decision.basis)
     search = runtime.cache.search(passed, decision.template, caller, held.headers) if runtime.cache else None
     answer = await _kept(held, search, decision) if search is not None else None

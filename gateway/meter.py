@@ -8,6 +8,7 @@ from decimal import Decimal
 from time import perf_counter
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, disable_created_metrics
 
 from gateway.dispatch import Discarded
@@ -18,6 +19,7 @@ from gateway.workers.counts import Counts
 from models.catalog import Model
 from models.engine import Reply, Usage
 from router.decision import Basis, Decision
+from router.transcript import document_of
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
@@ -289,10 +291,12 @@ class Tab:
         """The client gets what it got before, under its own idempotency key; nothing is computed."""
         self._known["cache"] = REPLAYED
 
-    def decided(self, decision: Decision, seconds: float) -> None:
+    def decided(self, decision: Decision, seconds: float, *, kept: bool = False) -> None:
+        """*kept*: with everything that it was made from."""
         self._known.update(
             template=decision.template,
             evidence_group=decision.group,
+            decision=orjson.dumps(document_of(decision)).decode() if kept and decision.candidates else None,
             basis=decision.basis.value,
             reason=decision.reason[:REASON_LIMIT_CHARACTERS],
             decide_seconds=seconds,

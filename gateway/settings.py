@@ -79,6 +79,9 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="how long an answer is held back; the safe tier answers when it is not whole by then",
     )
+    keep_decisions: bool = Field(
+        True, description="write into the ledger what each decision of `auto` was made from, about 1 KB"
+    )
     open_loopback: bool = Field(False, description="serve callers on this machine without a key")
     body_limit_bytes: int = Field(8 * MEBIBYTE, ge=1024, description="largest request body")
     file_limit_bytes: int = Field(100 * MEBIBYTE, ge=1024, description="largest file of /v1/files")

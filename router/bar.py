@@ -1,7 +1,7 @@
 """The bar: what a cheaper model must have shown before it serves, and whether a tally shows it. Pure arithmetic."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil, floor
 
@@ -93,6 +93,26 @@ class Bar:
         assert self.margin is not None
         counts = f"{counts}, lost {tally.lost} and won {tally.won} of {tally.paired} to the safe tier"
         return _shown(counts, "difference", lower, upper, -self.margin, "{:+.2f}")
+
+    def asks_no_more_than(self, other: "Bar") -> bool:
+        """Whether what holds *other* holds this one; both are of one kind."""
+        if self.pass_rate is not None and other.pass_rate is not None:
+            return self.pass_rate <= other.pass_rate
+        assert self.margin is not None
+        assert other.margin is not None
+        return self.margin >= other.margin
+
+    def rejudged(self, shown: Shown) -> Shown:
+        """What was *shown* against another bar of the same kind, held against this one."""
+        if shown.verdict is Verdict.SUSPENDED:
+            return shown
+        at = self.pass_rate if self.pass_rate is not None else -(self.margin or 0.0)
+        open_or_not = Verdict.FAILS if shown.upper < at else Verdict.UNKNOWN
+        verdict = Verdict.HOLDS if shown.lower >= at else open_or_not
+        return replace(shown, verdict=verdict, says=f"{shown.says}; held against {self}")
+
+    def __str__(self) -> str:
+        return f"{self.pass_rate:g}" if self.pass_rate is not None else f"safe-{self.margin:g}"
 
 
 def parse_bar(written: str, confidence: float) -> Bar:

@@ -3,16 +3,20 @@
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
 from models.catalog import Ability, Model
+from models.engine import Usage
 from router.bar import Bar, Shown, Verdict
 from router.check import Check
 from router.difficulty import Difficulty
 from router.evidence import Evidence
 from router.record import Given
 from router.trust import Threshold
+
+TYPICAL = Usage(prompt_tokens=400, completion_tokens=100)  # for comparing what models cost; only the ratio matters
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +64,16 @@ class Knowledge:
     modes: Mapping[str, Mode] = field(default_factory=dict)  # of templates that have one of their own
     _given: Mapping[tuple[str, str], Shown] = field(init=False)
     _shown: Mapping[tuple[str, str], Shown] = field(init=False)
+    _typical_usd: Mapping[str, Decimal | None] = field(init=False)
+    _asked: Bar | None = None  # in place of `bar`, by one request
 
     def __post_init__(self) -> None:
         cheaper = {model.build for model in self.models[:-1]}
         given = {key: self.bar.judge(t) for key, t in self.evidence.tallies.items() if key[1] in cheaper}
         object.__setattr__(self, "_given", given)  # here, as a bound takes up to 50 ms and a decision may not
         object.__setattr__(self, "_shown", {**given, **self.learned})
+        typical_usd = {model.name: model.expected_cost_usd(TYPICAL) for model in self.models}
+        object.__setattr__(self, "_typical_usd", typical_usd)
 
     @property
     def safe(self) -> Model:
@@ -110,9 +118,19 @@ class Knowledge:
             object.__setattr__(fewer, "checks", {})
         return fewer
 
+    def held_to(self, bar: Bar) -> "Knowledge":
+        """The same against another *bar* of the same kind. What was calibrated for a lower bar is not trusted then."""
+        other = copy(self)
+        object.__setattr__(other, "_asked", bar)
+        if not bar.asks_no_more_than(self.bar):
+            object.__setattr__(other, "thresholds", {})
+            object.__setattr__(other, "checks", {})
+        return other
+
     def about(self, template: str | None, build: str) -> Shown | None:
         """What the outcomes of a build under the safe tier show against the bar; None where there are none."""
-        return self._shown.get((template, build)) if template else None
+        shown = self._shown.get((template, build)) if template else None
+        return shown if shown is None or self._asked is None else self._asked.rejudged(shown)
 
     def check(self, question: Question, model: Model) -> Check | None:
         """What an answer of *model* would have to show; None where nothing would prove it."""
@@ -122,6 +140,23 @@ class Knowledge:
         if shown is not None and shown.verdict is Verdict.SUSPENDED:  # the check was calibrated before its cause
             return None
         return self.checks.get((question.template, model.build, question.streamed))
+
+    def candidates(self, question: Question) -> "tuple[Candidate, ...]":
+        """What is known of each model for this request, cheapest tier first."""
+        found: list[Candidate] = []
+        decided = False  # by outcomes of a cheaper model; then nobody looks at the prompt, which takes time
+        for model in self.models:
+            cheaper = model is not self.safe
+            shown = self.about(question.template, model.build) if cheaper else None
+            threshold = self.thresholds.get(model.build) if cheaper else None
+            score = None
+            if threshold is not None and not decided and (shown is None or shown.verdict is Verdict.UNKNOWN):
+                score = self.difficulty.expected_difference(model.build, self.safe.build, question.features)
+            check = self.check(question, model) if cheaper else None
+            usd = self._typical_usd[model.name]
+            found.append(Candidate(model.name, model.build, usd, shown, threshold, score, check))
+            decided = decided or (shown is not None and shown.verdict is Verdict.HOLDS)
+        return tuple(found)
 
 
 class Basis(StrEnum):
@@ -133,6 +168,23 @@ class Basis(StrEnum):
     DIFFICULTY = "difficulty"  # outcomes of prompts that look like this one
     SAFE = "safe"  # nothing proved a cheaper model
     FAULT = "fault"  # the router itself failed; the safe tier serves
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """All that a strategy looks at of one model for one request, so that the same choice can be made again from it.
+
+    `typical_usd`: what TYPICAL tokens cost, None for unknown. `score`: the expected difference by looks, None where
+    nobody has looked: there is no `threshold`, or outcomes have decided already.
+    """
+
+    model: str
+    build: str
+    typical_usd: Decimal | None = None
+    shown: Shown | None = None
+    threshold: Threshold | None = None
+    score: float | None = None
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +202,8 @@ class Decision:
     """Which models to try, in this order, and why. Later ones are never of a lower tier than the first.
 
     `check`: what the first one's answer must show; it is thrown away, and the next one answers, when it does not.
-    `group`: whose evidence decided, where that is not the template's own (`router.groups`).
+    `chosen`: the strategy's own order, where a session or the mode of its template put another in its place. `group`:
+    whose evidence decided, where that is not the template's own (`router.groups`).
     """
 
     order: tuple[str, ...]
@@ -158,6 +211,8 @@ class Decision:
     reason: str
     template: str | None
     estimates: tuple[Estimate, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    chosen: tuple[str, ...] = ()
     check: Check | None = None
     group: str | None = None
 

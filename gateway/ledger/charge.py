@@ -54,6 +54,7 @@ class Charge(NamedTuple):
     team: str | None = None
     operation: str | None = None
     evidence_group: str | None = None
+    decision: str | None = None
 
 
 def nano_usd(amount: Decimal | None) -> int | None:

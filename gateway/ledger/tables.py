@@ -50,6 +50,7 @@ charges = Table(
     Column("team", String(128)),
     Column("operation", String(16), comment="chat, completion, embedding, responses, messages or batch"),
     Column("evidence_group", String(64), comment="whose evidence decided and is earned; NULL when the template's own"),
+    Column("decision", Text, comment="JSON (router.transcript); NULL when nothing was weighed, or it is not kept"),
     Index("charges_at", "at"),
 )
 

@@ -149,7 +149,7 @@ async def test_what_cannot_be_looked_at_goes_to_the_safe_tier(rig: OpenRig) -> N
         assert decided.json()["model"] == "large"
         decided = await r.http.post("/v1/decision", json={"model": "auto", "messages": ASKED})
         assert decided.json()["order"] == ["small", "large"]
-        assert decided.json()["check"]["score"] == 0.5
+        assert decided.json()["candidates"][0]["check"]["score"] == 0.5
 
 
 @pytest.mark.parametrize("text", ["I'm sorry, but I can't help with that.", ""])

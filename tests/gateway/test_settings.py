@@ -32,6 +32,7 @@ VALUES: dict[str, tuple[str, Any, list[str]]] = {
     "confidence": ("0.99", 0.99, ["0.5", "1", "95", "nan", "high"]),
     "hold_tokens": ("16", 16, ["0", "-1", "some"]),
     "hold_seconds": ("2.5", 2.5, ["0", "-1", "inf", "nan", "soon"]),
+    "keep_decisions": ("false", False, ["maybe", "2"]),
     "open_loopback": ("true", True, ["maybe", "2"]),
     "body_limit_bytes": ("2048", 2048, ["1023", "8MB", "-1"]),
     "file_limit_bytes": ("2048", 2048, ["1023", "100MB", "-1"]),
