@@ -145,13 +145,15 @@ class Knowledge:
         """What is known of each model for this request, cheapest tier first."""
         found: list[Candidate] = []
         decided = False  # by outcomes of a cheaper model; then nobody looks at the prompt, which takes time
+        features: tuple[float, ...] | None = None
         for model in self.models:
             cheaper = model is not self.safe
             shown = self.about(question.template, model.build) if cheaper else None
             threshold = self.thresholds.get(model.build) if cheaper else None
             score = None
             if threshold is not None and not decided and (shown is None or shown.verdict is Verdict.UNKNOWN):
-                score = self.difficulty.expected_difference(model.build, self.safe.build, question.features)
+                features = question.features if features is None else features
+                score = self.difficulty.expected_difference(model.build, self.safe.build, features)
             check = self.check(question, model) if cheaper else None
             usd = self._typical_usd[model.name]
             found.append(Candidate(model.name, model.build, usd, shown, threshold, score, check))

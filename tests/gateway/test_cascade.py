@@ -74,7 +74,7 @@ async def test_an_answer_that_passes_its_check_is_the_clients(rig: OpenRig) -> N
     async with rig(small=saying(SURE), knowledge_maker=knowing()) as r:
         raw = await r.client.chat.completions.with_raw_response.create(model="auto", messages=ASKED)  # type: ignore[arg-type]
         assert raw.headers["x-pointsman-model"] == "small"
-        assert raw.headers["x-pointsman-basis"] == "check"
+        assert (raw.headers["x-pointsman-basis"], raw.headers["x-pointsman-check"]) == ("check", "passed")
         choice = raw.parse().choices[0]
         assert (choice.message.content, choice.logprobs) == ("up", None)
         assert r.engines["large"].calls == []
@@ -86,7 +86,7 @@ async def test_one_that_fails_is_replaced_and_charged_all_the_same(rig: OpenRig)
     async with rig(small=saying(UNSURE), knowledge_maker=knowing()) as r:
         raw = await r.client.chat.completions.with_raw_response.create(model="auto", messages=ASKED)  # type: ignore[arg-type]
         assert raw.parse().choices[0].message.content == "large answer"
-        assert raw.headers["x-pointsman-passed-over"] == "small"
+        assert (raw.headers["x-pointsman-passed-over"], raw.headers["x-pointsman-check"]) == ("small", "failed")
         [row] = await r.charges(1)
         large_alone = await r.client.chat.completions.create(model="large", messages=ASKED)  # type: ignore[arg-type]
         assert large_alone.usage is not None
