@@ -30,6 +30,7 @@ async def read_gauges(runtime: Runtime) -> None:
     await _in_turns(_read_engines(runtime))
     own, ledger = runtime.meter.metrics, runtime.ledger
     own.limits_degraded.set(runtime.limits.degraded)
+    own.suspended.set(runtime.knowledge.suspended)
     own.ledger_waiting.set(ledger.waiting)
     own.journal_errors.set(ledger.journal_errors)
     own.recovered.set(ledger.recovered_charges)

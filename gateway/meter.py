@@ -155,6 +155,11 @@ class Metrics:
             "ledger_unkept_refusals", "Refused requests without a charge: no room.", together="sum"
         ).of()
         self.feedback = counter("feedback_total", "Outcomes that callers have told, by kind of value.", "kind")
+        self.suspended = gauge(
+            "suspended_records",
+            "Templates times models that an alarm has sent back to the safe tier.",
+            together="livemostrecent",
+        ).of()
         self.limits_degraded = gauge(
             "limits_degraded", "1 while limits are counted by this process alone.", together="livemax"
         ).of()

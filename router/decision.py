@@ -84,6 +84,11 @@ class Knowledge:
         shown = self._given.get((template, build))
         return Given(self.evidence.tallies[template, build], shown) if shown else None
 
+    @property
+    def suspended(self) -> int:
+        """How many templates times models an alarm keeps from being trusted."""
+        return sum(shown.verdict is Verdict.SUSPENDED for shown in self.learned.values())
+
     def learning(self, learned: Mapping[tuple[str, str], Shown]) -> "Knowledge":
         """The same with all that was learned until now."""
         later = copy(self)

@@ -95,6 +95,7 @@ async def test_callers_who_tell_of_wrong_answers_send_a_template_back_to_the_saf
         headers = await ask(r)
         assert headers["x-pointsman-model"] == "large"
         assert "suspended (pass_rate_fell)" in headers["x-pointsman-reason"]
+        assert b"pointsman_suspended_records 1.0" in (await r.http.get("/metrics")).content
 
 
 async def test_praise_alone_never_earns_trust(rig: OpenRig) -> None:
