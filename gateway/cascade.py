@@ -43,7 +43,7 @@ async def released(engine: Engine, call: Call, check: Check) -> Reply:
             held = _Held(reply, call)
             while not held.ended and (check.hold_tokens is None or held.tokens < check.hold_tokens):
                 await held.read_on()
-        signals = held.signals()
+        signals = held.signals(check.hold_tokens)
         if check.passes(signals):
             return _Released(reply, held.blocks, held.shown)
     except TimeoutError:
@@ -84,8 +84,10 @@ class _Held:
     def tokens(self) -> int:
         return len(self._tokens) or len(self._text)
 
-    def signals(self) -> Signals:
-        return signals_of(self._tokens, "".join(self._text), self._finish_reason, as_json=self._as_json)
+    def signals(self, most_tokens: int | None) -> Signals:
+        """Of the whole answer if it has ended, else of its first *most_tokens*: one block may bring more."""
+        tokens = self._tokens if self._finish_reason is not None else self._tokens[:most_tokens]
+        return signals_of(tokens, "".join(self._text), self._finish_reason, as_json=self._as_json)
 
     async def read_on(self) -> None:
         block = await self._reply.more()

@@ -21,6 +21,7 @@ from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
 from models.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
 from router.bar import parse_bar
+from router.outcomes import FIRST_TOKENS
 
 PREFIX = "POINTSMAN_"
 NESTING = "__"  # between a section and its key, in a variable's name
@@ -71,7 +72,9 @@ class Settings(BaseSettings):
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence with which it must hold it")
     hold_tokens: int = Field(
-        32, ge=1, description="tokens of a streamed answer that are held back to be looked at before they are released"
+        FIRST_TOKENS,
+        ge=1,
+        description="tokens of a streamed answer that are held back to be looked at before they are released",
     )
     hold_seconds: float = Field(
         10,

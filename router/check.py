@@ -42,7 +42,8 @@ class Verifier:
         return 1 / (1 + exp(-max(-LARGEST_LOGIT, min(LARGEST_LOGIT, z))))
 
 
-Verifiers = Mapping[tuple[str, str], Verifier]  # by template and model build
+# By template, model build, and whether it was fitted on beginnings of answers (`Outcome.first_signals`).
+Verifiers = Mapping[tuple[str, str, bool], Verifier]
 NO_VERIFIERS: Verifiers = MappingProxyType({})
 
 
@@ -51,8 +52,9 @@ class Check:
     """Release an answer whose chance to be right is at least `score`.
 
     `release_share`: of the answers it was calibrated on, so many pass (0 to 1). `hold_tokens`: how many tokens of a
-    streamed answer are held back for it, None for the whole; one that has not ended by then fails, as it did in the
-    calibration. `hold_seconds`: how long the client may wait for that.
+    streamed answer are held back for it, None for the whole. One that has not ended by then is judged by its beginning
+    where the check was calibrated on beginnings (`by_beginning`), and fails otherwise, as it did in the calibration.
+    `hold_seconds`: how long the client may wait for that.
     """
 
     verifier: Verifier
@@ -61,9 +63,10 @@ class Check:
     says: str
     hold_tokens: int | None = None
     hold_seconds: float | None = None
+    by_beginning: bool = False
 
     def passes(self, signals: Signals | None) -> bool:
-        if signals is None or signals.finish_reason is None:
+        if signals is None or (signals.finish_reason is None and not self.by_beginning):
             return False
         return self.verifier.chance(signals) >= self.score
 
@@ -71,7 +74,7 @@ class Check:
         """Why an answer with these signals did not pass; None: it was not there in time."""
         if signals is None:
             return "its answer was not there in time"
-        if signals.finish_reason is None:
+        if signals.finish_reason is None and not self.by_beginning:
             return f"its answer had not ended after {self.hold_tokens} tokens"
         if not signals.is_sound:
             return "its answer was none: it was cut off, refused, or is not in the form that was asked for"
@@ -84,7 +87,7 @@ def load_verifiers(path: Path = BUILTIN_VERIFIERS) -> Verifiers:
     if raw["signals"] != list(NAMES):
         raise ValueError(f"{path} was fitted on other signals; fit it anew with: pointsman ladder fit")
     return {
-        (row["template"], row["build"]): Verifier(
+        (row["template"], row["build"], row["beginning"]): Verifier(
             row["bias"], tuple(row["weights"]), tuple(row["means"]), tuple(row["scales"])
         )
         for row in raw["verifiers"]
@@ -93,5 +96,8 @@ def load_verifiers(path: Path = BUILTIN_VERIFIERS) -> Verifiers:
 
 def write_verifiers(path: Path, verifiers: Verifiers) -> None:
     """JSON that `load_verifiers` reads."""
-    rows = [{"template": t, "build": b, **asdict(verifiers[t, b])} for t, b in sorted(verifiers)]
+    rows = [
+        {"template": template, "build": build, "beginning": beginning, **asdict(verifiers[template, build, beginning])}
+        for template, build, beginning in sorted(verifiers)
+    ]
     path.write_text(json.dumps({"signals": NAMES, "verifiers": rows}, indent=1) + "\n", encoding="utf-8")

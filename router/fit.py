@@ -16,7 +16,7 @@ from router.difficulty import SolveModel
 from router.features import FEATURES
 from router.ladder import Split, split_of
 from router.outcomes import Outcome
-from router.signals import NAMES
+from router.signals import NAMES, Signals
 
 STRENGTHS = np.logspace(-4, 1, 11)  # of the ridge penalty; chosen by cross-validation
 FOLDS = 5
@@ -127,25 +127,42 @@ def _unseen_task_auc(rows: list[Outcome], features: Mapping[str, tuple[float, ..
     return float(np.mean(aucs))
 
 
-def fit_verifiers(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], Verifier]:
-    """One verifier per (template, build), on the FIT prompts, for the templates with answers enough.
+def fit_verifiers(outcomes: Iterable[Outcome]) -> dict[tuple[str, str, bool], Verifier]:
+    """One verifier per (template, build), and one more for beginnings of its answers, on the FIT prompts, for the
+    templates with answers enough.
 
     A build's templates are fitted together: slopes of all, an offset and slopes of each on top, all under one ridge
     penalty that cross-validation chooses. So a template with few answers keeps near the slopes of all.
     """
-    by_build: dict[str, list[Outcome]] = {}
+    answers: dict[tuple[str, bool], list[_Answer]] = {}
     for outcome in outcomes:
-        if split_of(outcome.prompt_id) is Split.FIT and outcome.signals.is_sound and outcome.mean_logprob is not None:
-            by_build.setdefault(outcome.build, []).append(outcome)
-    return {key: verifier for build, rows in by_build.items() for key, verifier in _verifiers(build, rows)}
+        if split_of(outcome.prompt_id) is not Split.FIT:
+            continue
+        for beginning, signals in ((False, outcome.signals), (True, outcome.first_signals)):
+            if signals is not None and signals.is_sound and signals.mean_logprob is not None:
+                answer = _Answer(outcome.template, signals, outcome.correct)
+                answers.setdefault((outcome.build, beginning), []).append(answer)
+    return {
+        (template, build, beginning): verifier
+        for (build, beginning), rows in answers.items()
+        for template, verifier in _verifiers(rows)
+    }
 
 
-def _verifiers(build: str, rows: list[Outcome]) -> Iterator[tuple[tuple[str, str], Verifier]]:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    template: str
+    signals: Signals
+    correct: bool
+
+
+def _verifiers(rows: list[_Answer]) -> Iterator[tuple[str, Verifier]]:
     known = [o for o in rows if _tells(o.template, rows)]
     templates = sorted({o.template for o in known})
     if not templates:
         return
     raw = np.array([[np.nan if v is None else v for v in o.signals.values] for o in known])  # (answers, signals)
+    raw[:, np.isnan(raw).all(axis=0)] = 0.0  # a signal that nobody recorded says nothing
     means, scales = np.nanmean(raw, axis=0), np.nanstd(raw, axis=0)
     scales[scales < SMALLEST_SCALE] = 1.0
     x = np.nan_to_num((raw - means) / scales)
@@ -155,7 +172,7 @@ def _verifiers(build: str, rows: list[Outcome]) -> Iterator[tuple[tuple[str, str
     shared, offsets, rest = np.split(regression.coef_[0], [len(NAMES), len(NAMES) + len(templates)])
     for template, offset, on_top in zip(templates, offsets, rest.reshape(len(templates), -1), strict=True):
         yield (
-            (template, build),
+            template,
             Verifier(
                 bias=_rounded(float(regression.intercept_[0] + offset)),
                 weights=tuple(_rounded(float(w)) for w in shared + OWN_SLOPES * on_top),
@@ -165,7 +182,7 @@ def _verifiers(build: str, rows: list[Outcome]) -> Iterator[tuple[tuple[str, str
         )
 
 
-def _tells(template: str, rows: Iterable[Outcome]) -> bool:
+def _tells(template: str, rows: Iterable[_Answer]) -> bool:
     correct = [o.correct for o in rows if o.template == template]
     kinds = (correct.count(True), correct.count(False))
     return len(correct) >= VERIFIED_ANSWERS and min(kinds) >= FEWEST_OF_A_KIND

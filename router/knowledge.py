@@ -10,7 +10,7 @@ from router.decision import Knowledge
 from router.difficulty import Difficulty, load_difficulty
 from router.evidence import count
 from router.ladder import Split, split_of
-from router.outcomes import Outcome, read_features, read_outcomes
+from router.outcomes import FIRST_TOKENS, Outcome, read_features, read_outcomes
 from router.trust import checks, thresholds
 
 
@@ -18,7 +18,7 @@ from router.trust import checks, thresholds
 class Hold:
     """How long an answer may be held back for a check: so many tokens of a streamed one, and so many seconds."""
 
-    tokens: int = 32
+    tokens: int = FIRST_TOKENS
     seconds: float = 10.0
 
 

@@ -53,6 +53,15 @@ class Outcome:
             finish_reason=self.finish_reason,
         )
 
+    @property
+    def first_signals(self) -> Signals | None:
+        """Of its first FIRST_TOKENS: the whole answer where it has ended by then. None where that was not recorded."""
+        if self.first_mean_logprob is None:
+            return None
+        if self.completion_tokens <= FIRST_TOKENS:
+            return self.signals
+        return Signals(FIRST_TOKENS, self.first_mean_logprob, self.first_min_logprob, self.first_mean_margin)
+
 
 COLUMNS = tuple(field.name for field in fields(Outcome))
 FRACTIONS = frozenset(

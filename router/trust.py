@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from router.bar import Bar, Tally, Verdict
-from router.check import Check, Verifier
+from router.check import Check, Verifier, Verifiers
 from router.difficulty import Difficulty
 from router.evidence import tally_of
-from router.outcomes import Outcome
+from router.outcomes import FIRST_TOKENS, Outcome
+from router.signals import Signals
 
 STEPS = 20  # candidate thresholds: the best 1/20, 2/20, ... of the calibration prompts
 
@@ -85,7 +86,7 @@ def checks(
     builds: Iterable[str],
     safe_build: str,
     calibration: Sequence[Outcome],
-    verifiers: Mapping[tuple[str, str], Verifier],
+    verifiers: Verifiers,
     bar: Bar,
     hold_tokens: int,
     hold_seconds: float,
@@ -93,7 +94,8 @@ def checks(
     """By template, build and whether the answer is streamed: the check that releases the most and holds the bar.
 
     What a check promises is about both together, the answers that pass and the safe tier's where they do not. A
-    streamed answer fails when it has not ended within *hold_tokens*. Templates with too few prompts have none.
+    streamed answer is judged within *hold_tokens*: by its beginning, where there are beginnings of that length, else it
+    fails when it has not ended by then. Templates with too few prompts have no check.
     """
     safe_was_right = {o.prompt_id: o.correct for o in calibration if o.build == safe_build}
     wanted = set(builds)
@@ -103,16 +105,22 @@ def checks(
             pairs.setdefault((outcome.template, outcome.build), []).append(outcome)
     found = {}
     for (template, build), outcomes in pairs.items():
-        verifier = verifiers.get((template, build))
-        if verifier is None:
-            continue
         for streamed in (False, True):
+            by_beginning = streamed and hold_tokens == FIRST_TOKENS and (template, build, True) in verifiers
+            verifier = verifiers.get((template, build, by_beginning))
+            if verifier is None:
+                continue
             most_tokens = hold_tokens if streamed else None
-            answers = [_checked(o, verifier, safe_was_right[o.prompt_id], most_tokens) for o in outcomes]
+            answers = [
+                _checked(signals, verifier, outcome.correct, safe_was_right[outcome.prompt_id])
+                for outcome in outcomes
+                if (signals := outcome.first_signals if by_beginning else _in_time(outcome, most_tokens)) is not None
+            ]
             lowest = lowest_check(answers, bar)
             if lowest is not None:
                 score, share, says = lowest
-                found[template, build, streamed] = Check(verifier, score, share, says, most_tokens, hold_seconds)
+                check = Check(verifier, score, share, says, most_tokens, hold_seconds, by_beginning)
+                found[template, build, streamed] = check
     return found
 
 
@@ -137,7 +145,11 @@ def lowest_check(answers: Sequence[Checked], bar: Bar) -> tuple[float, float, st
     return best
 
 
-def _checked(outcome: Outcome, verifier: Verifier, safe_correct: bool, most_tokens: int | None) -> Checked:
+def _in_time(outcome: Outcome, most_tokens: int | None) -> Signals:
+    """Those of the whole answer; of none where it had not ended after *most_tokens*."""
     in_time = most_tokens is None or outcome.completion_tokens <= most_tokens
-    chance = verifier.chance(outcome.signals) if in_time else 0.0
-    return Checked(chance, tally_of(outcome.correct, safe_correct), tally_of(safe_correct, safe_correct))
+    return outcome.signals if in_time else Signals(tokens=0)
+
+
+def _checked(signals: Signals, verifier: Verifier, correct: bool, safe_correct: bool) -> Checked:
+    return Checked(verifier.chance(signals), tally_of(correct, safe_correct), tally_of(safe_correct, safe_correct))

@@ -32,11 +32,13 @@ SURE, UNSURE = Say("up", -0.01), Say("up", -2.0)
 BY_MEAN = Verifier(bias=0.0, weights=(4.0, 0.0, 0.0, 0.0), means=(-1.0, 0.0, 0.0, 0.0), scales=(1.0,) * 4)
 
 
-def check(*, hold_tokens: int | None = None, hold_seconds: float | None = None) -> Check:
-    return Check(BY_MEAN, 0.5, 0.8, "passed 80/80", hold_tokens, hold_seconds)
+def check(*, hold_tokens: int | None = None, hold_seconds: float | None = None, by_beginning: bool = False) -> Check:
+    return Check(BY_MEAN, 0.5, 0.8, "passed 80/80", hold_tokens, hold_seconds, by_beginning)
 
 
-def knowing(*, hold_tokens: int = 4, hold_seconds: float = 10.0) -> Callable[[Catalog, Settings], Knowledge]:
+def knowing(
+    *, hold_tokens: int = 4, hold_seconds: float = 10.0, by_beginning: bool = False
+) -> Callable[[Catalog, Settings], Knowledge]:
     """Nothing is proved about the small model but what a check of its answers shows, for one template."""
     template = template_key({"messages": ASKED})
     assert template is not None
@@ -45,7 +47,9 @@ def knowing(*, hold_tokens: int = 4, hold_seconds: float = 10.0) -> Callable[[Ca
         models = catalog.chatting
         checks = {
             (template, models[0].build, False): check(hold_seconds=hold_seconds),
-            (template, models[0].build, True): check(hold_tokens=hold_tokens, hold_seconds=hold_seconds),
+            (template, models[0].build, True): check(
+                hold_tokens=hold_tokens, hold_seconds=hold_seconds, by_beginning=by_beginning
+            ),
         }
         return Knowledge(models, Evidence({}), Difficulty({}), {}, Bar(0.95, margin=0.1), checks)
 
@@ -113,6 +117,18 @@ async def test_a_stream_that_goes_on_beyond_what_is_held_back_is_replaced(rig: O
         assert r.engines["small"].abandoned == 1
         [row] = await r.charges(1)
         assert row["discarded_tokens"] < 50
+
+
+async def test_a_stream_is_released_or_replaced_by_its_beginning_alone(rig: OpenRig) -> None:
+    """What comes after it is passed on as it comes; the engine of a replaced one stops."""
+    sure, unsure = [SURE] * 4 + [UNSURE] * 20, [UNSURE] * 4 + [SURE] * 20
+    async with rig(small=saying(*sure), knowledge_maker=knowing(by_beginning=True)) as r:
+        assert await streamed(r) == ("up" * 24, "small")
+        [row] = await r.charges(1)
+        assert (row["completion_tokens"], row["discarded_tokens"]) == (24, None)
+    async with rig(small=saying(*unsure), knowledge_maker=knowing(by_beginning=True)) as r:
+        assert await streamed(r) == ("large answer", "large")
+        assert r.engines["small"].abandoned == 1
 
 
 async def test_nobody_waits_longer_than_the_settings_say(rig: OpenRig) -> None:

@@ -12,7 +12,7 @@ from router.check import Check, Verifier, load_verifiers, write_verifiers
 from router.evidence import tally_of
 from router.fit import FEWEST_OF_A_KIND, fit_verifiers
 from router.ladder import Split
-from router.outcomes import Outcome
+from router.outcomes import FIRST_TOKENS, Outcome
 from router.signals import NAMES, Signals, signals_of
 from router.trust import Checked, checks, lowest_check
 from tests.router.world import LARGE, SMALL, ids, outcome
@@ -83,13 +83,40 @@ def test_a_stream_is_checked_on_what_can_be_held_back() -> None:
     prompts = ids(Split.CALIBRATE, 120)
     rows = [outcome(p, m, True) for p in prompts for m in (SMALL, LARGE)]
     long = [replace(o, completion_tokens=50) if o.prompt_id in prompts[:60] else o for o in rows]
-    verifiers = {("template", SMALL.build): BY_MEAN}
+    verifiers = {("template", SMALL.build, False): BY_MEAN}
     found = checks([SMALL.build], LARGE.build, long, verifiers, MARGIN, hold_tokens=32, hold_seconds=1)
     whole, streamed = (found["template", SMALL.build, kind] for kind in (False, True))
     assert (whole.release_share, streamed.release_share) == (1.0, 0.5)
     assert (whole.hold_tokens, streamed.hold_tokens) == (None, 32)
     assert streamed.passes(SOUND)
     assert not streamed.passes(replace(SOUND, finish_reason=None))
+
+
+def beginning(outcome: Outcome, logprob: float) -> Outcome:
+    """A long answer whose first tokens were so likely."""
+    return replace(outcome, completion_tokens=200, first_mean_logprob=logprob, first_min_logprob=logprob)
+
+
+def test_a_long_stream_is_judged_by_its_beginning_where_beginnings_were_calibrated() -> None:
+    """Likely beginnings are right, unlikely ones are wrong where the safe tier is right."""
+    prompts = ids(Split.CALIBRATE, 120)
+    rows = [beginning(outcome(p, SMALL, place < 80), -0.1 if place < 80 else -3.0) for place, p in enumerate(prompts)]
+    rows += [outcome(p, LARGE, True) for p in prompts]
+    both = {("template", SMALL.build, False): BY_MEAN, ("template", SMALL.build, True): BY_MEAN}
+    found = checks([SMALL.build], LARGE.build, rows, both, MARGIN, FIRST_TOKENS, 1.0)
+    streamed = found["template", SMALL.build, True]
+    assert (streamed.by_beginning, streamed.hold_tokens) == (True, FIRST_TOKENS)
+    assert streamed.release_share == pytest.approx(80 / 120)
+    assert streamed.passes(Signals(FIRST_TOKENS, -0.1, -0.1))
+    assert not streamed.passes(Signals(FIRST_TOKENS, -3.0, -3.0))
+    other_length = checks([SMALL.build], LARGE.build, rows, both, MARGIN, FIRST_TOKENS + 1, 1.0)
+    assert ("template", SMALL.build, True) not in other_length
+
+
+def test_the_beginning_of_a_short_answer_is_the_answer() -> None:
+    short = replace(outcome("p", SMALL, True), completion_tokens=3, first_mean_logprob=-0.25)
+    assert short.first_signals == short.signals
+    assert outcome("p", SMALL, True).first_signals is None
 
 
 def test_a_template_without_a_verifier_has_no_check() -> None:
@@ -158,11 +185,24 @@ def test_a_verifier_learns_what_tells_right_from_wrong_in_its_template() -> None
     ]
     rows += [told(p, "few", place < FEWEST_OF_A_KIND - 1, -0.1) for place, p in enumerate(prompts[160:])]
     verifiers = fit_verifiers(rows)
-    assert set(verifiers) == {("up", SMALL.build), ("down", SMALL.build)}
+    assert set(verifiers) == {("up", SMALL.build, False), ("down", SMALL.build, False)}
     likely, unlikely = replace(SOUND, mean_logprob=-0.1), replace(SOUND, mean_logprob=-1.0)
-    up, down = verifiers["up", SMALL.build], verifiers["down", SMALL.build]
+    up, down = verifiers["up", SMALL.build, False], verifiers["down", SMALL.build, False]
     assert up.chance(likely) > 0.5 > up.chance(unlikely)
     assert down.chance(likely) < 0.5 < down.chance(unlikely)
+
+
+def test_beginnings_have_a_verifier_of_their_own() -> None:
+    prompts = ids(Split.FIT, 80)
+    rows = [beginning(told(p, "t", i % 2 == 0, -0.5), -0.1 if i % 2 == 0 else -1.0) for i, p in enumerate(prompts)]
+    verifiers = fit_verifiers(rows)
+    assert set(verifiers) == {("t", SMALL.build, False), ("t", SMALL.build, True)}
+    by_beginning = verifiers["t", SMALL.build, True]
+    assert (
+        by_beginning.chance(Signals(FIRST_TOKENS, -0.1, -0.1))
+        > 0.5
+        > by_beginning.chance(Signals(FIRST_TOKENS, -1, -1))
+    )
 
 
 def test_prompts_kept_for_calibration_and_judgement_are_not_learned_from() -> None:
@@ -172,8 +212,8 @@ def test_prompts_kept_for_calibration_and_judgement_are_not_learned_from() -> No
 
 def test_verifiers_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "verifiers.json"
-    write_verifiers(path, {("t", "b"): BY_MEAN})
-    assert load_verifiers(path) == {("t", "b"): BY_MEAN}
+    write_verifiers(path, {("t", "b", True): BY_MEAN})
+    assert load_verifiers(path) == {("t", "b", True): BY_MEAN}
     path.write_text(path.read_text().replace(NAMES[0], "something"))
     with pytest.raises(ValueError, match="other signals"):
         load_verifiers(path)
