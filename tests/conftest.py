@@ -7,9 +7,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.real.server import Server, serving
 from tests.rig import Rig, running_rig
+
+# A busy machine is not a broken promise: pytest's own time limit ends what hangs.
+settings.register_profile("pointsman", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("pointsman")
 
 
 @pytest.fixture

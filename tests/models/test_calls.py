@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models.calls import HELD_LIMIT_CHARACTERS, CallingReply, demanding, tools_of, written_calls
@@ -151,7 +151,6 @@ WRITTEN = (PARIS, f"{PARIS}\n{ONE}", f"```json\n{PARIS}\n```", PARIS[:-1], "{}",
 TEXTS = st.one_of(st.text(), st.sampled_from(WRITTEN))
 
 
-@settings(deadline=None)
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 80)))
 async def test_streamed_in_any_pieces_an_answer_says_what_it_says_whole(text: str, cuts: list[int]) -> None:
     whole_choice = (await whole(text))["choices"][0]

@@ -11,7 +11,7 @@ from typing import Any
 import anyio.to_thread
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai import BadRequestError, NotFoundError
 
@@ -93,7 +93,6 @@ def test_a_paraphrase_is_nearer_than_another_subject(embedder: Embedder, one: st
 
 
 @given(some=st.lists(any_text, min_size=1, max_size=8), dimensions=st.sampled_from([64, 128, 256]))
-@settings(deadline=None)
 def test_every_text_has_a_vector_of_length_one_that_its_neighbours_do_not_change(
     embedder: Embedder, some: list[str], dimensions: int
 ) -> None:

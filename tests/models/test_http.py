@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 import trustme
 import uvloop
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from models import http
@@ -480,7 +480,6 @@ async def play(loop: WiredLoop, whole: bytes, cuts: Sequence[int] = ()) -> Wire:
     return wire
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(sent_answers(), st.lists(st.integers(0, 400), max_size=8), st.booleans()), min_size=1, max_size=4

@@ -545,7 +545,7 @@ def test_a_missing_pip_names_the_remedy(store: ModelStore, tmp_path: Path, monke
 # Properties
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     content=st.binary(min_size=1, max_size=120),
     block_bytes=st.integers(1, 50),
@@ -571,7 +571,7 @@ def test_what_is_stored_is_the_source_or_nothing(
         assert leftovers(store.root) == [file.sha256]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pieces=st.lists(st.binary(max_size=40), min_size=1, max_size=5).filter(any),
     block_bytes=st.integers(1, 20),

@@ -495,7 +495,7 @@ fields = st.sampled_from(["usage", "timings", "choices", "error", "message", "co
 documents = st.dictionaries(fields, json_values, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(documents, min_size=1, max_size=20))
 def test_no_document_of_a_stream_raises_anything_but_an_engine_error(stream_of: list[dict[str, Any]]) -> None:
     chunks, _, _ = run(_outcome([STREAM, *map(event, stream_of), DONE], stream=True))
@@ -503,7 +503,7 @@ def test_no_document_of_a_stream_raises_anything_but_an_engine_error(stream_of: 
     assert all("timings" not in chunk.data for chunk in chunks)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([200, 400, 404, 500]), documents | json_values)
 def test_no_document_of_any_status_raises_anything_but_an_engine_error(status: int, document: Any) -> None:
     run(_outcome([http(status, orjson.dumps(document))], stream=False))
@@ -519,7 +519,7 @@ fragments = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(fragments | st.binary(max_size=5), max_size=12), st.booleans())
 def test_no_bytes_raise_anything_but_an_engine_error(reply: list[bytes], stream: bool) -> None:
     """Whatever it is, it ends: at the latest by a timeout."""

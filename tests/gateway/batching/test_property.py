@@ -84,7 +84,7 @@ def written(custom_id: str, kind: str) -> bytes:
             return line(custom_id, **asking(f"{kind} {custom_id}"))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(good=requests, bad=st.lists(broken, max_size=2), twice=st.booleans())
 def test_each_request_has_one_line_or_the_input_fails(
     served: Served, good: dict[str, str], bad: list[bytes], twice: bool

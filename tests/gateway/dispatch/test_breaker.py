@@ -1,7 +1,7 @@
 """When a replica is left alone, for how long, and how it comes back."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dispatch.breaker import (
@@ -113,7 +113,6 @@ def test_a_probe_that_does_not_come_back_is_not_waited_for_for_ever() -> None:
 
 
 @given(st.lists(st.sampled_from(["call", "success", "failure", "abandoned"])), st.lists(st.floats(0, 50)))
-@settings(deadline=None)
 def test_whatever_happened_it_admits_a_call_again_within_the_longest_time(
     events: list[str], pauses: list[float]
 ) -> None:

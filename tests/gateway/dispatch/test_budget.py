@@ -1,13 +1,12 @@
 """Extra work stays a fifth of the work that was asked for."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dispatch.budget import EXTRA_MINIMUM, EXTRA_SHARE, Budget
 
 
 @given(st.lists(st.booleans()), st.integers(min_value=0, max_value=1000))
-@settings(deadline=None)
 def test_never_more_than_a_fifth_of_the_calls_and_three(spending: list[bool], active: int) -> None:
     budget, spent = Budget(), 0
     for calls, spend in enumerate(spending, start=1):

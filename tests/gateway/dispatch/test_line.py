@@ -3,7 +3,7 @@
 import asyncio
 from itertools import count
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.dispatch.line import EVERY_NTH_TURN, Line, Waiter
@@ -22,7 +22,6 @@ def waiter(priority: int, arrival: int) -> Waiter:
 
 
 @given(st.lists(st.integers(-3, 3), max_size=EVERY_NTH_TURN - 1))
-@settings(deadline=None)
 def test_smaller_priorities_go_first_then_who_came_first(priorities: list[int]) -> None:
     line = Line()
     waiters = [waiter(priority, arrival) for arrival, priority in enumerate(priorities)]
@@ -32,7 +31,6 @@ def test_smaller_priorities_go_first_then_who_came_first(priorities: list[int]) 
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-2, 2)), max_size=200))
-@settings(deadline=None)
 def test_nobody_starves(steps: list[int | None]) -> None:
     """A number joins with that priority, None is a turn; then more urgent calls come for ever."""
     line, turns, arrivals = Line(), 0, count()
@@ -50,7 +48,6 @@ def test_nobody_starves(steps: list[int | None]) -> None:
 
 
 @given(st.lists(st.integers(0, 2), min_size=1, max_size=20), st.data())
-@settings(deadline=None)
 def test_who_leaves_is_gone_and_the_others_are_not(priorities: list[int], data: st.DataObject) -> None:
     line = Line()
     waiters = [waiter(priority, arrival) for arrival, priority in enumerate(priorities)]

@@ -3,7 +3,7 @@
 from collections import Counter
 from random import Random
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway.dispatch.replicas import (
@@ -32,7 +32,6 @@ def busy(loads: list[int]) -> list[Replica]:
 
 
 @given(names, affinities, st.randoms())
-@settings(deadline=None)
 def test_the_same_affinity_goes_to_the_same_replica_in_whatever_order_they_are_written(
     names: list[str], affinity: str, chance: Random
 ) -> None:
@@ -42,7 +41,6 @@ def test_the_same_affinity_goes_to_the_same_replica_in_whatever_order_they_are_w
 
 
 @given(names, affinities, st.data())
-@settings(deadline=None)
 def test_one_that_leaves_moves_only_its_own(names: list[str], affinity: str, data: st.DataObject) -> None:
     """And one that joins, which is the same read backwards."""
     home = choose(idle(names), affinity, Random(0))
@@ -59,7 +57,6 @@ def test_affinities_spread_evenly() -> None:
 
 
 @given(loads, affinities)
-@settings(deadline=None)
 def test_affinity_never_burdens_a_replica_beyond_the_bound(loads: list[int], affinity: str) -> None:
     chosen = choose(busy(loads), affinity, Random(0))
     assert chosen.in_flight <= LOAD_BOUND_SHARE * sum(loads) / len(loads) + LOAD_BOUND_CALLS
@@ -75,7 +72,6 @@ def test_affinity_is_kept_while_its_replica_is_only_a_little_busier() -> None:
 
 
 @given(st.integers(0, 1000))
-@settings(deadline=None)
 def test_the_busiest_is_never_chosen_without_affinity(seed: int) -> None:
     assert choose(busy([1, 9, 1]), None, Random(seed)).in_flight == 1
 

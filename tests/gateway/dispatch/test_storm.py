@@ -128,7 +128,7 @@ class Storm:
 
 
 @given(st.sampled_from([1, 1, 2, 3]), rows, st.lists(steps, min_size=10, max_size=80))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_limits_hold_and_no_place_and_no_waiter_is_lost(
     engine_count: int, row: dict[str, Any], steps: list[tuple[Any, ...]]
 ) -> None:

@@ -214,9 +214,7 @@ def no_truncation(truncates: bool) -> Iterator[None]:
 
 
 class TestLedgers(Ledgers.TestCase):  # type: ignore[valid-type,misc]  # hypothesis makes the class
-    settings = settings(
-        max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-    )
+    settings = settings(max_examples=100, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow])
 
     def setUp(self) -> None:
         small = patch.object(journal_module, "SEGMENT_BYTES", SEGMENT_BYTES)

@@ -1,6 +1,6 @@
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from gateway.shapes.answer import Answer, Closed, Grew, Kind, Opened, as_chunk, usage_of
 from models.engine import Usage
@@ -104,7 +104,6 @@ def test_reads_the_counts_or_says_that_there_are_none() -> None:
     assert usage_of({}) is None
 
 
-@settings(deadline=None)
 @given(anything)
 def test_whatever_an_engine_sends_is_read_or_passed_over(junk: object) -> None:
     for delta in (junk, {"content": junk}, {"tool_calls": junk}, {"tool_calls": [junk]}):

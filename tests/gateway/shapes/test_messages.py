@@ -5,7 +5,7 @@ import anthropic
 import orjson
 import pytest
 from anthropic import types as sdk
-from hypothesis import given, settings
+from hypothesis import given
 from pydantic import TypeAdapter
 
 from gateway.errors import (
@@ -264,7 +264,6 @@ def test_names_the_parameter_that_is_wrong(odd: Document, param: str) -> None:
     assert param in refused.value.message
 
 
-@settings(deadline=None)
 @given(damaged([FULL, SHORT, THINKING]))
 def test_whatever_is_wrong_is_refused_or_asked(body: Document) -> None:
     with contextlib.suppress(InvalidRequest):
@@ -324,7 +323,6 @@ def assembled(raw: bytes) -> Document:
 
 
 @pytest.mark.parametrize("asked", [SHORT, THINKING], ids=["without thinking", "with thinking"])
-@settings(deadline=None)
 @given(said=answers())
 def test_what_is_streamed_is_what_is_answered_whole(asked: Document, said: Said) -> None:
     raw, result = streamed(asked, said.chunks, usage_of(said.whole))
@@ -335,7 +333,6 @@ def test_what_is_streamed_is_what_is_answered_whole(asked: Document, said: Said)
         EVENT.validate_python(event, strict=True)
 
 
-@settings(deadline=None)
 @given(answers())
 def test_the_official_client_reads_the_same(said: Said) -> None:
     raw, result = streamed(THINKING, said.chunks, usage_of(said.whole))

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from openai.types import responses as sdk
 from openai.types.responses.response_item import ResponseItem
 from pydantic import TypeAdapter
@@ -259,7 +259,6 @@ def test_a_prompt_may_stand_for_the_input() -> None:
     assert responses.to_chat({"prompt": prompt}) == {"prompt": prompt, "messages": []}
 
 
-@settings(deadline=None)
 @given(damaged(BODIES))
 def test_whatever_is_wrong_is_refused_or_asked(body: Document) -> None:
     with contextlib.suppress(InvalidRequest):
@@ -375,7 +374,6 @@ def _item(added: Document, rest: Iterator[Document]) -> Document:
 
 
 @pytest.mark.parametrize("asked", [{}, {"reasoning": {"summary": "auto"}}])
-@settings(deadline=None)
 @given(said=answers())
 def test_what_is_streamed_is_what_is_answered_whole(asked: Document, said: Said) -> None:
     usage = usage_of(said.whole)
@@ -386,7 +384,6 @@ def test_what_is_streamed_is_what_is_answered_whole(asked: Document, said: Said)
         EVENT.validate_python(event, strict=True)
 
 
-@settings(deadline=None)
 @given(answers())
 def test_an_answer_has_every_key_and_only_values_of_the_protocol(said: Said) -> None:
     whole = responses.from_chat(said.whole, FULL, id="resp_1", created=1)
@@ -480,7 +477,6 @@ def test_an_answer_that_breaks_off_says_so_and_keeps_what_came(error: GatewayErr
     assert seen[-2:] == ["error", "response.failed"]
 
 
-@settings(deadline=None)
 @given(answers())
 def test_the_official_client_reads_the_same(said: Said) -> None:
     raw, result = streamed({}, said.chunks, usage_of(said.whole))
