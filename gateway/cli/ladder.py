@@ -64,12 +64,14 @@ def collect_answers(
     per_task: Annotated[int, typer.Option(help="prompts of each task")] = 40,
     task: Annotated[list[str] | None, typer.Option(help="only this task; may be repeated")] = None,
     model: Annotated[list[str] | None, typer.Option(help="only this model; may be repeated")] = None,
+    again: Annotated[bool, typer.Option("--again", help="ask what the published tables have already, too")] = False,
 ) -> None:
     """Run the served models over a sample of the ladder. Stop it when you like: it goes on where it stopped."""
     settings = load_settings()
     catalog = served_catalog(settings).only(tuple(model)) if model else served_catalog(settings)
     prompts = sample((p for p in read_ladder(ladder) if not task or p.task in task), per_task)
-    asyncio.run(_collect_all(settings, catalog, prompts))
+    published = set() if again else {(o.prompt_id, o.build) for o in read_outcomes()}
+    asyncio.run(_collect_all(settings, catalog, prompts, published))
 
 
 @app.command()
@@ -173,7 +175,9 @@ def templates(ladder: LadderFile) -> None:
     console.print(shown)
 
 
-async def _collect_all(settings: Settings, catalog: Catalog, prompts: list[LadderPrompt]) -> None:
+async def _collect_all(
+    settings: Settings, catalog: Catalog, prompts: list[LadderPrompt], published: set[tuple[str, str]]
+) -> None:
     roomy = {"context_tokens": COLLECT_CONTEXT_TOKENS, "parallel": COLLECT_PARALLEL}
     for row in catalog.chatting:
         if row.file is not None:
@@ -183,7 +187,9 @@ async def _collect_all(settings: Settings, catalog: Catalog, prompts: list[Ladde
         await engine.start()
         try:
             await _until_ready(name, engine)
-            await _collect_one(settings, narrowed.models[name], engine, prompts)
+            row = narrowed.models[name]
+            wanted = [prompt for prompt in prompts if (prompt.id, row.build) not in published]
+            await _collect_one(settings, row, engine, wanted)
         finally:
             await engine.stop()
 
