@@ -5,11 +5,12 @@ import sys
 import typer
 from rich.markup import escape
 
-from gateway.cli import budgets, cache, config, import_, keys, ladder, models
+from gateway.cli import budgets, cache, config, import_, keys, ladder, models, router
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
 from gateway.cli.ladder import LadderFailed
 from gateway.cli.route import route
+from gateway.cli.router import EvaluationFailed
 from gateway.cli.screen import problems
 from gateway.cli.serve import PortInUse, serve
 from gateway.errors import GatewayError
@@ -41,6 +42,7 @@ app.command()(doctor)
 app.add_typer(config.app, name="config")
 app.add_typer(import_.app, name="import")
 app.add_typer(ladder.app, name="ladder")
+app.add_typer(router.app, name="router")
 
 # What an operator can mend: shown as one message without a trace.
 OPERATOR_ERRORS = (
@@ -51,6 +53,7 @@ OPERATOR_ERRORS = (
     KeyNotFound,
     BudgetError,
     LadderFailed,
+    EvaluationFailed,
     PortInUse,
     GatewayError,
 )
