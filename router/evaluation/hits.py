@@ -81,11 +81,12 @@ def hit_rate(
     everything = np.arange(len(gain))
     kept, shares, ratios = 0, [], []
     for _ in range(splits):
+        rank = _without_ties(gain, rng)
         evaluation = rng.permutation(judged)[: len(judged) // 2]
         calibration = np.setdiff1d(everything, evaluation)
         confidence = _confidence(promise, len(calibration), len(evaluation))
-        threshold = choose(gain[calibration], outcomes.take(calibration), confidence)
-        escalated = gain[evaluation] >= threshold
+        threshold = choose(rank[calibration], outcomes.take(calibration), confidence)
+        escalated = rank[evaluation] >= threshold
         small, large = outcomes.small[evaluation], outcomes.large[evaluation]
         ratio = float(np.where(escalated, large, small).mean() / large.mean())
         kept += ratio >= TARGET
@@ -128,6 +129,13 @@ def choose(gain: Floats, outcomes: Outcomes, confidence: float | None) -> float:
     return best
 
 
+def _without_ties(gain: Floats, rng: np.random.Generator) -> Floats:
+    """(P,): the place of each by its gain, equals in random order: a coin decides between two thresholds."""
+    rank = np.empty(len(gain))
+    rank[np.lexsort((rng.random(len(gain)), gain))] = np.arange(len(gain))
+    return rank
+
+
 def _after(marked: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Floats:
     return np.concatenate([np.cumsum(marked[::-1])[::-1], [0]]).astype(np.float64)
 
@@ -164,7 +172,8 @@ def difference_exceeds(lost: int, won: int, pairs: int, difference: float, confi
 def net_at_least(net: int, pairs: int, won: Floats, lost: Floats) -> Floats:
     """(K,): P(wins - losses >= *net*) of *pairs*, each won or lost with these chances (K,): exact up to rounding."""
     deviation = float(np.sqrt(pairs * (won + lost).max()))
-    points = 1 << int(np.ceil(np.log2(min(2 * pairs + 1, WINDOW_DEVIATIONS * deviation + 64))))
+    everything = 4 * pairs + 2  # about any centre between -pairs and pairs
+    points = 1 << int(np.ceil(np.log2(min(everything, WINDOW_DEVIATIONS * deviation + 64))))
     angle = 2 * np.pi * np.arange(points) / points
     turned = np.exp(1j * angle)
     per_pair = 1 - won[:, None] * (1 - turned) - lost[:, None] * (1 - turned.conj())

@@ -82,7 +82,7 @@ def _part(one: Set, table: OutcomeTable, views: Views) -> Sample:
         answers={m: _answers(table, m).take(rows) for m in helpers},
     )
     outcomes = Outcomes(table.scores[rows, small], table.scores[rows, large], table.scores[rows], table.models)
-    by_model = {m: cost[rows, table.column(m)] for m in helpers}
+    by_model = {m: _cost_of_helper(table, cost, m)[rows] for m in helpers}
     return Sample(prompts, outcomes, Costs(unit, cost[rows, small], cost[rows, large], by_model))
 
 
@@ -105,7 +105,7 @@ def _joined(parts: list[Sample]) -> Sample:
         return made
 
     def cost_of(name: str) -> Floats:
-        return np.concatenate([part.costs.by_model.get(name, np.full(len(part), np.nan)) for part in parts])
+        return np.concatenate([part.costs.by_model.get(name, np.zeros(len(part))) for part in parts])
 
     def comparable(costs: list[Floats]) -> Floats:
         joined = np.concatenate(costs)
@@ -161,6 +161,12 @@ def _costs(table: OutcomeTable, pair: list[int]) -> tuple[str, Floats]:
         return "USD", table.cost_usd
     tokens = table.prompt_tokens + table.completion_tokens
     return "billion parameters x million tokens", table.params_b * tokens / MILLION_TOKENS
+
+
+def _cost_of_helper(table: OutcomeTable, cost: Floats, model: str) -> Floats:
+    """Nothing for a prompt that it did not answer: there it was not called."""
+    place = table.column(model)
+    return np.where(np.isfinite(table.scores[:, place]), cost[:, place], 0.0)
 
 
 def _own(table: OutcomeTable) -> Set:
