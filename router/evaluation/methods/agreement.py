@@ -5,13 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from router.evaluation.estimator import Estimate
 from router.evaluation.samples import Outcomes, Prompts, Rows, Stage, Texts, texts
 from router.evaluation.tables import Floats
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-LEAST_PROMPTS = 30  # of a table that a helper answered, before its usefulness there is believed
+LEAST_PROMPTS = 30  # that a helper answered, before its usefulness there is believed
+TABLE_WEIGHT_PROMPTS = 1000  # a template of so many prompts counts as much as its table, in choosing its helper
+
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,40 +38,58 @@ class FittedAgreement:
 
 @dataclass(frozen=True, slots=True)
 class Helpers:
-    """The second small model of each table; for a table never seen, the first of `preferred` that answers there."""
+    """The second small model of each template; of each table, for a template never seen; for a table never seen, the
+    first of `preferred` that answers there.
+    """
 
+    by_template: Mapping[str, str]
     by_table: Mapping[str, str]
     preferred: Sequence[str]
 
     def of(self, prompts: Prompts) -> Texts:
         """(P,): a name, "" where none of them answered anything."""
+        there = {name: np.isfinite(answers.tokens) for name, answers in prompts.answers.items()}
         found = texts([""] * len(prompts))
-        for table in sorted(set(prompts.tables)):
-            rows = np.flatnonzero(prompts.tables == table)
-            there = [self.by_table[table]] if table in self.by_table else list(self.preferred)
-            for name in there:
-                if name in prompts.answers and np.isfinite(prompts.answers[name].tokens[rows]).any():
-                    found[rows] = name
-                    break
+        for row, (template, table) in enumerate(zip(prompts.templates, prompts.tables, strict=True)):
+            chosen = self.by_template.get(template) or self.by_table.get(table)
+            wanted = (chosen,) if chosen else self.preferred
+            found[row] = next((name for name in wanted if name in there and there[name][row]), "")
         return found
 
 
 def choose_helpers(prompts: Prompts, gain: Floats) -> Helpers:
-    """By how much of the variance of *gain* (P,) the agreement with a helper explains, table by table."""
+    """By how much of the variance of *gain* (P,) the agreement with a helper explains: in the template, of which a
+    small one counts less than its table.
+    """
     others = sorted(set(prompts.answers) - {prompts.small})
-    explained: dict[str, dict[str, float]] = {}
-    for table in sorted(set(prompts.tables)):
-        rows = np.flatnonzero(prompts.tables == table)
-        of_table = prompts.take(rows)
-        for name in others:
-            answered = np.isfinite(of_table.answers[name].tokens)
-            if answered.sum() < LEAST_PROMPTS or answered.mean() < 0.5:
-                continue
-            same = agree(of_table, texts([name] * len(rows)))
-            explained.setdefault(table, {})[name] = _explained(same, gain[rows])
-    by_table = {table: max(sorted(of), key=lambda name: of[name]) for table, of in explained.items()}
-    mean = {n: float(np.mean([of[n] for of in explained.values() if n in of] or [0.0])) for n in others}
-    return Helpers(by_table, sorted(others, key=lambda name: (-mean[name], name)))
+    by_table = {table: _explained_by(prompts, gain, prompts.tables == table, others) for table in set(prompts.tables)}
+    by_template = {}
+    for template in sorted(set(prompts.templates)):
+        inside = prompts.templates == template
+        of_table = by_table[prompts.tables[inside][0]]
+        of_template = _explained_by(prompts, gain, inside, sorted(of_table))
+        size = int(inside.sum())
+        both = {n: size * of_template.get(n, 0.0) + TABLE_WEIGHT_PROMPTS * of for n, of in of_table.items()}
+        if both:
+            by_template[template] = max(sorted(both), key=lambda name: both[name])
+    mean = {n: float(np.mean([of[n] for of in by_table.values() if n in of] or [0.0])) for n in others}
+    return Helpers(
+        by_template,
+        {table: max(sorted(of), key=lambda name: of[name]) for table, of in by_table.items() if of},
+        sorted(others, key=lambda name: (-mean[name], name)),
+    )
+
+
+def _explained_by(prompts: Prompts, gain: Floats, inside: Mask, helpers: Sequence[str]) -> dict[str, float]:
+    """The variance explained by each of *helpers* that answered most of the prompts that are *inside*."""
+    rows = np.flatnonzero(inside)
+    those = prompts.take(rows)
+    found = {}
+    for name in helpers:
+        answered = np.isfinite(those.answers[name].tokens)
+        if answered.sum() >= LEAST_PROMPTS and answered.mean() > 0.5:
+            found[name] = _explained(agree(those, texts([name] * len(rows))), gain[rows])
+    return found
 
 
 def agree(prompts: Prompts, helpers: Texts) -> Floats:

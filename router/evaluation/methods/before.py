@@ -32,8 +32,11 @@ class TextColumns:
 
     def of(self, views: Views, templates: Texts) -> Floats:
         """(P, D)."""
-        features = self.scale.apply(views.features)
-        return np.hstack([views.embeddings - self.centre, features, self.templates.apply(templates)])
+        return np.hstack([self.of_text(views), self.templates.apply(templates)])
+
+    def of_text(self, views: Views) -> Floats:
+        """(P, D): without the template."""
+        return np.hstack([views.embeddings - self.centre, self.scale.apply(views.features)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
