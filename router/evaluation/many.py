@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from router.evaluation.methods.before import text_columns
+from router.evaluation.methods.columns import Places
 from router.evaluation.methods.neighbours import mean_of_nearest
 from router.evaluation.methods.ridge import fit_ridge
 from router.evaluation.methods.template import shrunk_means
+from router.evaluation.methods.text_columns import text_columns
 from router.evaluation.metrics import aiq, interval, resampled_counts
 from router.evaluation.samples import Rows, Texts, texts
 from router.evaluation.splits import folds_of
@@ -109,10 +110,12 @@ def _aiq(name: str, method: str, sample: Priced, routes: Rows, counts: Floats) -
 
 
 def _ridge(fit: Priced, judged: Priced) -> Floats:
-    columns = text_columns(fit.views, fit.templates)
-    return fit_ridge(columns.of(fit.views, fit.templates), fit.scores)[0].predict(
-        columns.of(judged.views, judged.templates)
-    )
+    columns, templates = text_columns(fit.views), Places.of(fit.templates)
+
+    def of(sample: Priced) -> Floats:
+        return np.hstack([columns.of(sample.views), templates.apply(sample.templates)])
+
+    return fit_ridge(of(fit), fit.scores)[0].predict(of(judged))
 
 
 def _mean_by_template(fit: Priced, judged: Priced) -> Floats:

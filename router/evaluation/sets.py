@@ -117,10 +117,7 @@ def _joined(parts: list[Sample]) -> Sample:
             texts=np.concatenate([p.prompts.texts for p in parts]),
             templates=np.concatenate([p.prompts.templates for p in parts]),
             tables=np.concatenate([p.prompts.tables for p in parts]),
-            views=KnownViews(
-                np.concatenate([p.prompts.views.embeddings for p in parts]),
-                np.concatenate([p.prompts.views.features for p in parts]),
-            ),
+            views=KnownViews.joined([p.prompts.views for p in parts]),
             small=parts[0].prompts.small,
             answers={name: answers_of(name) for name in answers},
         ),

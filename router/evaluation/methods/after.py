@@ -12,10 +12,10 @@ import numpy as np
 from router.evaluation.estimator import Estimate
 from router.evaluation.methods.agreement import Helpers, agree, choose_helpers
 from router.evaluation.methods.answer_looks import answer_looks
-from router.evaluation.methods.before import TextColumns, text_columns
 from router.evaluation.methods.chances import Platt, fit_platt
 from router.evaluation.methods.columns import Places, Scale
 from router.evaluation.methods.ridge import Ridge, fit_ridge
+from router.evaluation.methods.text_columns import TextColumns, text_columns
 from router.evaluation.samples import Answers, Outcomes, Prompts, Stage, Texts, texts
 from router.evaluation.tables import Floats
 
@@ -96,7 +96,7 @@ class KnownColumns:
         bends = LENGTHS * self.bends.apply(_bends(shown.lengths, self.knots))
         by_table = [bends * tables[:, [place]] for place in range(tables.shape[1])]
         looks = LOOKS * self.looks.apply(_looks(shown))
-        text = TEXT * self.text.of_text(prompts.views)
+        text = TEXT * self.text.of(prompts.views)
         blocks = [TEMPLATE * templates, bends, looks]
         return np.hstack([2 * sign, *blocks, *(2 * sign * block for block in blocks), *by_table, text])
 
@@ -109,7 +109,7 @@ def known_columns(prompts: Prompts, shown: Shown) -> KnownColumns:
         knots=knots,
         looks=Scale.of(_looks(shown)),
         bends=Scale.of(_bends(shown.lengths, knots)),
-        text=text_columns(prompts.views, prompts.templates),
+        text=text_columns(prompts.views),
     )
 
 

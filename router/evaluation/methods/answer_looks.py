@@ -12,7 +12,7 @@ from router.evaluation.methods.agreement import NUMBER, answer_key
 from router.evaluation.samples import Answers, Texts
 from router.evaluation.tables import Floats
 
-LETTERS = "abcdefghij"  # of options: some are right more often, some are guessed more often
+LETTERS = "abcdefghij"  # of options: some are right more often than others
 LETTER = re.compile(r"[a-z]")
 OPTION = re.compile(r"(?m)^[^\S\n]*\(?([A-Z])[.):][^\S\n]*(.*)$")
 BEGINS_WITH = re.compile(r"\W{0,3}(-?\d{1,12}(?:,\d{3}){0,4}(?:\.\d{1,12})?)")
@@ -22,7 +22,9 @@ CATCH_ALL = re.compile(r"\b(?:none|all|both|neither|cannot|not enough)\b", re.IG
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """`key`: the answer, folded; "" for none. `options`: their texts by letter; `numbers`: of those that begin with one."""
+    """`key`: the answer, folded; "" for none. `options`: their texts by letter; `numbers`: of those that begin with
+    one.
+    """
 
     key: str
     prompt: str
@@ -99,11 +101,12 @@ def _seen(answer: str | None, prompt: str) -> Seen:
     number = float(key) if NUMBER.fullmatch(key) else None
     if number is not None and not isfinite(number):
         number = None
-    return Seen(key, prompt.casefold(), number, *_options(prompt))
+    return Seen(key, prompt.casefold(), number, *options_of(prompt))
 
 
 @lru_cache(maxsize=4)  # both answers of a prompt are looked at in turn
-def _options(prompt: str) -> tuple[Mapping[str, str], Mapping[str, float]]:
+def options_of(prompt: str) -> tuple[Mapping[str, str], Mapping[str, float]]:
+    """The options of a multiple choice by letter: their texts, and the numbers of those that begin with one."""
     options = dict(OPTION.findall(prompt))
     begins = {letter: BEGINS_WITH.match(text) for letter, text in options.items()}
     return options, {letter: float(found[1].replace(",", "")) for letter, found in begins.items() if found}

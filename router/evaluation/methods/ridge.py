@@ -1,12 +1,15 @@
 """Ridge regression of several targets at once, with predictions for the fitted rows as if each had been left out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from router.evaluation.tables import Floats
 
-STRENGTHS = np.logspace(-1, 4, 16)  # of the penalty, beside columns that vary by about 1 / sqrt(columns) each
+STRENGTHS: Sequence[float] = tuple(
+    np.logspace(-1, 4, 16).tolist()
+)  # of the penalty, beside columns that vary by about 1 / sqrt(columns) each
 MOST_LEVERAGE = 0.999  # a row that alone decides its own fit would be divided by zero
 
 
@@ -21,7 +24,7 @@ class Ridge:
         return np.asarray((x - self.centre) @ self.weights + self.means, dtype=np.float64)
 
 
-def fit_ridge(x: Floats, y: Floats) -> tuple[Ridge, Floats]:
+def fit_ridge(x: Floats, y: Floats, strengths: Sequence[float] = STRENGTHS) -> tuple[Ridge, Floats]:
     """*x* (N, D), *y* (N, T). Returns the model and (N, T), each row predicted without itself.
 
     The penalty of each target is the one with the least squared error of these predictions, which follow from the
@@ -34,7 +37,7 @@ def fit_ridge(x: Floats, y: Floats) -> tuple[Ridge, Floats]:
     squared, projected = rotated**2, rotated.T @ target
     best = np.full(y.shape[1], np.inf)
     weights, left_out = np.zeros((x.shape[1], y.shape[1])), np.zeros_like(target)
-    for strength in STRENGTHS:
+    for strength in strengths:
         inverse = 1 / (np.maximum(values, 0) + strength)
         leverage = np.minimum(squared @ inverse + 1 / len(x), MOST_LEVERAGE)
         shrunk = inverse[:, None] * projected  # (D, T)

@@ -33,6 +33,9 @@ class WordEmbedder:
             made[row] /= max(1e-9, float(np.linalg.norm(made[row])))
         return made
 
+    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[int.from_bytes(hashlib.sha256(word.encode()).digest()[:2]) for word in text.split()] for text in texts]
+
 
 def rows_of(
     name: str, models: Sequence[str], prompts: int = 60, *, answers: bool = True, usd: Mapping[str, float] | None = None

@@ -10,12 +10,15 @@ from router.evaluation.estimates import cross_validated, fitted_elsewhere, ranke
 from router.evaluation.estimator import Estimator
 from router.evaluation.methods import METHODS
 from router.evaluation.methods.agreement import Agreement, same_answer
+from router.evaluation.methods.answer_looks import LOOKS, answer_looks
+from router.evaluation.methods.before import PointsmanBefore
 from router.evaluation.methods.coin import Coin
 from router.evaluation.methods.complexity import ComplexityRules
-from router.evaluation.methods.ridge import fit_ridge
+from router.evaluation.methods.prompt_looks import prompt_looks
+from router.evaluation.methods.ridge import STRENGTHS, fit_ridge
 from router.evaluation.methods.template import shrunk_means
 from router.evaluation.metrics import figures
-from router.evaluation.samples import Sample, Stage, texts
+from router.evaluation.samples import Answers, Sample, Stage, texts
 from router.evaluation.sets import LLAMA_8B, LLAMA_70B, Set, sample
 from router.evaluation.tables import read_table
 from router.evaluation.views import view
@@ -131,8 +134,6 @@ def _strength_of(
     x: np.ndarray[tuple[int, ...], np.dtype[np.float64]], y: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 ) -> float:
     """The penalty that was chosen, from the weights that came of it."""
-    from router.evaluation.methods.ridge import STRENGTHS
-
     model, _ = fit_ridge(x, y)
     xc, yc = x - x.mean(axis=0), y - y.mean(axis=0)
     distances = [
@@ -169,3 +170,42 @@ def test_small_groups_are_drawn_to_the_mean_of_all() -> None:
 )
 def test_answers_are_compared_by_what_they_say(one: str | None, other: str | None, same: bool) -> None:
     assert same_answer(one, other) is same
+
+
+def test_the_looks_of_an_answer_are_read_off_its_options() -> None:
+    prompt = "What is 2 + 3?\nA. 5\nB. 60 or more\nC. 7\nD. none of these"
+    answers = Answers(texts(["A", "D", "Z", None, "12"]), np.array([9.0, 9, 9, np.nan, 9]))
+    rows = answer_looks(answers, texts([prompt] * 5))
+    looks = [dict(zip(LOOKS, row, strict=False)) for row in rows]
+    assert [look["there"] for look in looks] == [1, 1, 1, 0, 1]
+    assert [look["letter"] for look in looks] == [1, 1, 0, 0, 0]
+    assert looks[0]["number_rank"] == -0.5
+    assert looks[0]["shortest"] == looks[1]["longest"] == looks[1]["catch_all"] == 1
+    assert looks[2]["no_such_option"] == 1
+    assert looks[4]["number"] == 1
+    assert np.isfinite(rows).all()
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "\n" * 5000, "A. 1\n" * 2000, "$1.00 " * 2000, "9" * 5000, "\ud800 \u2028 {[(" * 300]
+)
+def test_odd_prompts_are_looked_at_too(prompt: str) -> None:
+    assert np.isfinite(prompt_looks(texts([prompt]))).all()
+    assert np.isfinite(answer_looks(Answers(texts(["A"]), np.array([1.0])), texts([prompt]))).all()
+
+
+@pytest.mark.parametrize("answer", ["9" * 400, "-" * 1000, "1e400", "nan", "inf", "[" * 500, "\u0661"])
+def test_odd_answers_are_looked_at_too(answer: str) -> None:
+    assert np.isfinite(answer_looks(Answers(texts([answer]), np.array([1.0])), texts(["?"]))).all()
+
+
+def test_many_prompts_and_models_are_learned_from_in_two_levels(tmp_path: Path) -> None:
+    """The gain is a hump in how hard a prompt is, which a straight line cannot see."""
+    others = [f"other-{number}" for number in range(6)]
+    table = read_table(write_table(tmp_path, "t", rows_of("t", (LLAMA_8B, LLAMA_70B, *others), 1300)))
+    of = sample(ONE, ("t",), {"t": table}, {"t": view(table.prompts, WordEmbedder())})
+    fit, judged = of.take(np.arange(1000)), of.take(np.arange(1000, 1300))
+    fitted = PointsmanBefore().fit(fit.prompts, fit.outcomes)
+    assert fitted.level2 is not None
+    gain = fitted.estimate(judged.prompts).gain
+    assert figures(gain, judged.outcomes.small, judged.outcomes.large).apgr > 0.6
