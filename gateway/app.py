@@ -10,6 +10,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Route
@@ -48,6 +49,7 @@ from gateway.workers.crew import ALONE, Crew
 
 log = structlog.get_logger(__name__)
 
+LEARN_SECONDS = 1.0  # how long what another process has learned may go unnoticed, but for what reading it takes
 GAUGES_SECONDS = 1.0  # how old the gauges of another process may be; scrapers come every ten seconds or so
 
 ROOMS = (
@@ -111,6 +113,7 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
             async with reloads.watching(), AsyncExitStack() as beside:
                 if crew.first:  # one process runs batches: it sees to it that no more lines are asked than may be
                     await beside.enter_async_context(_running(BatchRunner(lambda: builder.runtime).run(), "batches"))
+                await beside.enter_async_context(_running(_keep_learning(builder, crew), "learning"))
                 if crew.counts is not None:
                     await beside.enter_async_context(_running(_keep_gauges(builder), "gauges"))
                 yield
@@ -130,6 +133,20 @@ async def _keep_gauges(builder: Builder) -> None:
     while True:
         await read_gauges(builder.runtime)
         await asyncio.sleep(GAUGES_SECONDS)
+
+
+async def _keep_learning(builder: Builder, crew: Crew) -> None:
+    """One process counts, all are told."""
+    while True:
+        await asyncio.sleep(LEARN_SECONDS)
+        try:
+            if crew.first:
+                await builder.count()
+            await builder.learn()
+        except SQLAlchemyError as error:  # what was known is known still, and nothing is lost
+            log.error("the router cannot learn", error=str(error).splitlines()[0])
+        except Exception:  # whatever it is, requests are answered by what was known
+            log.exception("the router cannot learn")
 
 
 @asynccontextmanager

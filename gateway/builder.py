@@ -18,6 +18,9 @@ from gateway.files import FileStore
 from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys, read_pepper
+from gateway.learning.counting import Counter
+from gateway.learning.learner import Learner
+from gateway.learning.store import RecordStore
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
 from gateway.limits.stores import open_store
@@ -34,7 +37,8 @@ from models.engines import ENGINES, Surroundings
 from models.store import ModelStore
 from router.bar import parse_bar
 from router.decision import Knowledge
-from router.knowledge import load_knowledge
+from router.groups import Groups
+from router.knowledge import Hold, load_knowledge
 from router.strategies import STRATEGIES
 
 log = structlog.get_logger(__name__)
@@ -55,7 +59,8 @@ def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[
 
 def load_knowledge_for(catalog: Catalog, settings: Settings) -> Knowledge:
     """What the router knows about the served models, against the operator's bar."""
-    return load_knowledge(catalog.chatting, parse_bar(settings.bar, settings.confidence))
+    bar, hold = parse_bar(settings.bar, settings.confidence), Hold(settings.hold_tokens, settings.hold_seconds)
+    return load_knowledge(catalog.chatting, bar, hold)
 
 
 def model_store(settings: Settings) -> ModelStore:
@@ -97,12 +102,16 @@ class Builder:
         ledger = Ledger(database, settings.data_dir / "journal")
         meter = Meter(ledger, metrics)
         self._database = database
+        records = RecordStore(database)
+        self._learner = Learner(records)
+        self._counter = Counter(database, records)
+        knowledge = await anyio.to_thread.run_sync(self._know, catalog, settings)
         self.runtime = Runtime(
             settings=settings,
             catalog=catalog,
             engines=self._engines(catalog, settings, meter),
             strategy=STRATEGIES[settings.strategy](),
-            knowledge=self._knowledge_maker(catalog, settings),
+            knowledge=knowledge,
             keys=Keys(database, read_pepper(settings.data_dir)),
             ledger=ledger,
             responses=ResponseStore(database, retention=timedelta(days=settings.response_retention_days)),
@@ -110,11 +119,13 @@ class Builder:
             batches=BatchStore(database),
             wake_batches=asyncio.Event(),
             feedback=FeedbackStore(database),
+            records=records,
             idempotency=IdempotencyStore(database),
             limits=self._crew.limits or await open_store(settings.limits_place, database),
             cache=cache,
             rails=rails,
             sessions=Sessions(),
+            groups=Groups(),
             meter=meter,
             registry=registry,
         )
@@ -145,7 +156,7 @@ class Builder:
         fresh = Catalog({m.name: m for m in catalog if m.name not in same}, {})
         added = self._engines(fresh, settings, old.meter)
         cache, rails = self._caches.open(settings, old.meter.metrics), Rails.of(settings.guardrails)
-        knowledge = await anyio.to_thread.run_sync(self._knowledge_maker, catalog, settings)
+        knowledge = await anyio.to_thread.run_sync(self._know, catalog, settings)
         try:
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
                 for name, engine in added.items():
@@ -166,6 +177,18 @@ class Builder:
             rails=rails,
         )
 
+    async def learn(self) -> None:
+        """Let the runtime know what this process and others have learned. Raises SQLAlchemyError."""
+        runtime = self.runtime
+        terms = runtime.settings.learning.terms(runtime.knowledge.bar)
+        knowledge = await anyio.to_thread.run_sync(self._learner.known, runtime.knowledge, terms)
+        if self.runtime is runtime and knowledge is not runtime.knowledge:  # else a reload has made another meanwhile
+            self.runtime = replace(runtime, knowledge=knowledge)
+
+    async def count(self) -> None:
+        """Let the records know what the ledger has of live traffic. Raises SQLAlchemyError."""
+        await anyio.to_thread.run_sync(self._counter.count, self.runtime.settings.learning, self.runtime.knowledge)
+
     async def swap(self, runtime: Runtime) -> None:
         """From here on *runtime* serves; engines that are not in it end with their last answer."""
         old, self.runtime = self.runtime, runtime
@@ -178,6 +201,12 @@ class Builder:
     async def drop(self, runtime: Runtime) -> None:
         """*runtime* was built, and is not to serve."""
         await _stop(e for name, e in runtime.engines.items() if self.runtime.engines.get(name) is not e)
+
+    def _know(self, catalog: Catalog, settings: Settings) -> Knowledge:
+        """What the tables say and what was learned since. Blocking."""
+        learning = settings.learning
+        known = self._knowledge_maker(catalog, settings).in_modes(learning.mode, learning.modes)
+        return self._learner.known(known, learning.terms(known.bar))
 
     def _engines(self, catalog: Catalog, settings: Settings, meter: Meter) -> dict[str, Dispatcher]:
         made = self._engine_maker(catalog, settings)

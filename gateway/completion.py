@@ -6,14 +6,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from gateway.cache.cache import Search
+from gateway.cascade import NotReleased, released
 from gateway.errors import of_limit
 from gateway.held import Held
 from gateway.limits.claim import NotReserved
 from gateway.limits.policy import OUTPUT_FIELDS, admit, limits_on, worst_case
-from gateway.runtime import decide
 from gateway.schema import Asked
+from gateway.wishes import HEADERS as WISHES
 from models.catalog import Model
-from models.engine import Call, ContextTooLong, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
+from models.engine import Call, ContextTooLong, Engine, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
+from router.check import Check
 from router.decision import Decision
 
 SESSION_CHARACTERS = 256
@@ -38,11 +40,11 @@ async def begin(held: Held, asked: Asked) -> Answer:
     """
     runtime, tab, caller = held.runtime, held.charged, held.known_caller
     passed = asked if runtime.rails is None else await runtime.rails.passed(asked)
-    decision, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, caller)
+    decision, seconds = runtime.decide(asked, caller, held.headers)
     session = _session(held, asked)
-    if session is not None:
+    if session is not None and WISHES.isdisjoint(held.headers):  # who wishes something of this answer comes first
         decision = runtime.sessions.stick(session, decision, runtime.catalog.models_for(asked.needs))
-    tab.decided(decision, seconds)
+    tab.decided(decision, seconds, kept=runtime.settings.keep_decisions)
     runtime.meter.metrics.decided(decision.model, decision.basis)
     search = runtime.cache.search(passed, decision.template, caller, held.headers) if runtime.cache else None
     answer = await _kept(held, search, decision) if search is not None else None
@@ -87,19 +89,27 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
     )
     passed_over: list[str] = []
     problem: EngineError | None = None
-    for name in decision.order:
+    for place, name in enumerate(decision.order):
         model = runtime.catalog.models[name]
         tab.calling(model)
         try:
-            reply = await runtime.engines[name].begin(call)
+            reply = await _asked(runtime.engines[name], call, decision.check if place == 0 else None)
         except (EngineUnavailable, EngineBusy, ContextTooLong) as error:
             problem = error
+            passed_over.append(name)
+        except NotReleased as thrown_away:
+            tab.discarded(thrown_away.usage, thrown_away.engine_seconds)
             passed_over.append(name)
         else:
             tab.answering(reply)
             return Answer(decision, model, tuple(passed_over), reply)
     assert problem is not None
     raise problem
+
+
+async def _asked(engine: Engine, call: Call, check: Check | None) -> Reply:
+    """Raises EngineError, and NotReleased for an answer that fails *check*."""
+    return await engine.begin(call) if check is None else await released(engine, call, check)
 
 
 def _session(held: Held, asked: Asked) -> str | None:
@@ -124,7 +134,8 @@ async def _admitted(held: Held, asked: Asked, decision: Decision) -> Mapping[str
     holders = limits_on(held.known_caller, decision.template, runtime.keys.budgets)
     if not holders:
         return asked.body
-    worst = worst_case(asked.body, asked.body_bytes, [runtime.catalog.models[name] for name in decision.order])
+    models = [runtime.catalog.models[name] for name in decision.order]
+    worst = worst_case(asked.body, asked.body_bytes, models, in_vain=models[0] if decision.check else None)
     clamp = runtime.settings.clamp_to_budget
     try:
         held.admission = await admit(runtime.limits, holders, worst, clamp=clamp, now=datetime.now(UTC))

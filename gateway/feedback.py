@@ -72,6 +72,7 @@ class FeedbackStore:
             "value": orjson.dumps({"value": value, "comment": comment}).decode(),
             "kind": kind_of(value).value,
             "updated_at": now,
+            "due": True,
         }
         key = {"request_id": request_id, "caller": caller, "name": name}
         mine = [feedback.c[column] == part for column, part in key.items()]

@@ -6,7 +6,7 @@ closed. Paths that call a model are answered from `ENDPOINTS`; everything else i
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from time import perf_counter, time_ns
@@ -275,7 +275,7 @@ class _Visit:
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(f"the request body is larger than {self._limit_bytes} bytes ({self._limit_setting})")
 
-    async def _tagged_send(self, message: Message) -> None:
+    def _tagged_send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             milliseconds = round(1000 * (perf_counter() - self._start))
@@ -286,7 +286,7 @@ class _Visit:
             ]
             if self._scope["path"].startswith(messages.PATHS):  # its clients look for the id under another name
                 message["headers"].append((b"request-id", self._request_id.encode()))
-        await self._send(message)
+        return self._send(message)
 
     async def _refuse(self, error: GatewayError) -> None:
         """Send *error*, unless an answer has begun; the charge is written first."""

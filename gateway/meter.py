@@ -6,8 +6,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from time import perf_counter
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, disable_created_metrics
 
 from gateway.dispatch import Discarded
@@ -18,6 +19,7 @@ from gateway.workers.counts import Counts
 from models.catalog import Model
 from models.engine import Reply, Usage
 from router.decision import Basis, Decision
+from router.transcript import document_of
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
@@ -134,7 +136,9 @@ class Metrics:
             "engine_shed_requests", "Requests turned away, since the start.", "model", "reason", together="sum"
         )
         self.discarded = counter(
-            "discarded_tokens_total", "Answer tokens paid for and seen by no client (hedges that lost).", "model"
+            "discarded_tokens_total",
+            "Answer tokens paid for and seen by no client: hedges that lost, failed checks.",
+            "model",
         )
         self.cache_lookups = counter(
             "cache_lookups_total", "Requests looked for in the cache, by what came of it.", "kind", "result"
@@ -186,10 +190,10 @@ class Meter:
         return tab is not None and tab.caller == caller_id
 
     def discard(self, discarded: Discarded) -> None:
-        """Work that was done in vain goes on the request's tab, while that is open."""
+        """A hedge that lost: its work goes on the request's tab, while that is open."""
         tab = self._tabs.get(discarded.call.request_id)
-        if tab is not None and discarded.usage is not None:
-            tab.discarded(discarded.usage.completion_tokens)
+        if tab is not None:
+            tab.discarded(discarded.usage, discarded.engine_seconds)
 
     async def close(self) -> None:
         """At shutdown, before the ledger closes: wait for cancelled requests, then close what they left open."""
@@ -200,11 +204,13 @@ class Meter:
         for tab in tuple(self._tabs.values()):
             tab.close(Outcome.FAILED, None)
 
-    def _settle(self, charge: Charge) -> None:
+    def _settle(self, tab: "Tab", charge: Charge) -> None:
         self._tabs.pop(charge.id, None)
         if not self._tabs:
             self._none_open.set()
         self._count(charge)
+        for vain in tab.in_vain:
+            self.metrics.discarded.of(vain.model).inc(vain.tokens)
         self.ledger.record(charge)
 
     def _count(self, charge: Charge) -> None:
@@ -224,14 +230,20 @@ class Meter:
             metrics.tokens.of(label, "input").inc(charge.prompt_tokens)
             metrics.tokens.of(label, "output").inc(charge.completion_tokens)
             metrics.tokens.of(label, "cached").inc(charge.cached_tokens or 0)
-        if charge.discarded_tokens:
-            metrics.discarded.of(label).inc(charge.discarded_tokens)
         if charge.cost_usd is None:
             metrics.unpriced.of(label).inc()
             return
         metrics.cost.of(label).inc(float(charge.cost_usd))
         if charge.safe_cost_usd is not None:  # savings are the difference: it may be negative, so no counter
             metrics.safe_cost.of(label).inc(float(charge.safe_cost_usd))
+
+
+class InVain(NamedTuple):
+    """What a model did for a request that no client saw; `usd` None where it has no price."""
+
+    model: str
+    tokens: int
+    usd: Decimal | None
 
 
 class Tab:
@@ -241,7 +253,7 @@ class Tab:
         self,
         request_id: str,
         intend: Callable[[Charge], None],
-        settle: Callable[[Charge], None],
+        settle: Callable[["Tab", Charge], None],
         safe: Model,
     ) -> None:
         self.request_id = request_id
@@ -255,6 +267,7 @@ class Tab:
         self._attempts = 0
         self._called_at: float | None = None
         self._reply: Reply | None = None
+        self.in_vain: list[InVain] = []
         self._saved: Usage | None = None  # what an answer from the cache took when it was made
         self.charge: Charge | None = None  # once it is closed
 
@@ -278,9 +291,12 @@ class Tab:
         """The client gets what it got before, under its own idempotency key; nothing is computed."""
         self._known["cache"] = REPLAYED
 
-    def decided(self, decision: Decision, seconds: float) -> None:
+    def decided(self, decision: Decision, seconds: float, *, kept: bool = False) -> None:
+        """*kept*: with everything that it was made from."""
         self._known.update(
             template=decision.template,
+            evidence_group=decision.group,
+            decision=orjson.dumps(document_of(decision)).decode() if kept and decision.candidates else None,
             basis=decision.basis.value,
             reason=decision.reason[:REASON_LIMIT_CHARACTERS],
             decide_seconds=seconds,
@@ -305,15 +321,23 @@ class Tab:
         self._saved = usage
         self._known.update(cache=kind, first_chunk_seconds=self.seconds)
 
-    def discarded(self, tokens: int) -> None:
-        """So many answer tokens were made for this request, and the client will not see them."""
-        self._known["discarded_tokens"] = self._known.get("discarded_tokens", 0) + tokens
+    def discarded(self, usage: Usage | None, engine_seconds: float | None) -> None:
+        """The model that is being tried made this for the request, and the client will not see it; it costs all the
+        same. Where the engine did not count, nothing is known.
+        """
+        if self._model is None or usage is None:
+            return
+        if engine_seconds is None:
+            engine_seconds = perf_counter() - self._called_at if self._called_at is not None else 0.0
+        cost_usd = self._model.cost_usd(usage, engine_seconds)
+        self.in_vain.append(InVain(self._model.name, usage.completion_tokens, cost_usd))
+        self._known["discarded_tokens"] = sum(vain.tokens for vain in self.in_vain)
 
     def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> None:
         """Turn the tab into a charge, which outlives this process when this returns."""
         if self.charge is None:
             self.charge = self._charge(outcome, status, code)
-            self._settle(self.charge)
+            self._settle(self, self.charge)
 
     def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
         usage, engine_seconds = self._counts(outcome)
@@ -346,7 +370,10 @@ class Tab:
             return None, None
         if "cache" in self._known:  # whoever asked first has paid
             return Decimal(0), self._safe.expected_cost_usd(self._saved) if self._saved else None
-        return _costs(self._model, self._safe, usage, engine_seconds or 0.0)
+        cost_usd, safe_cost_usd = _costs(self._model, self._safe, usage, engine_seconds or 0.0)
+        for vain in self.in_vain:
+            cost_usd = None if cost_usd is None or vain.usd is None else cost_usd + vain.usd
+        return cost_usd, safe_cost_usd
 
     def _counts(self, outcome: Outcome) -> tuple[Usage | None, float | None]:
         """What was computed, as the engine counts it; seconds by our own clock where it does not say."""

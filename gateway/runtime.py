@@ -1,8 +1,8 @@
 """Everything a running gateway holds, in one frozen object: built by `gateway.builder`, swapped whole."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 import structlog
@@ -17,6 +17,7 @@ from gateway.files import FileStore
 from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowed
+from gateway.learning.store import RecordStore
 from gateway.ledger.store import Ledger
 from gateway.limits.claim import LimitStore
 from gateway.meter import Meter
@@ -24,11 +25,13 @@ from gateway.responses import ResponseStore
 from gateway.schema import Asked
 from gateway.sessions import Sessions
 from gateway.settings import Settings
+from gateway.wishes import BEST, CHEAPEST, NO_WISHES, Wishes, refusal, wishes_of
 from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
 from prompts.message import template_key
-from router.decision import Basis, Decision, Knowledge, Question, Strategy
+from router.decision import Basis, Decision, Knowledge, Mode, Question, Strategy
 from router.features import features
+from router.groups import Groups
 
 log = structlog.get_logger(__name__)
 
@@ -47,11 +50,13 @@ class Runtime:
     batches: BatchStore
     wake_batches: asyncio.Event  # set when a batch was created or cancelled
     feedback: FeedbackStore
+    records: RecordStore
     idempotency: IdempotencyStore
     limits: LimitStore
     cache: Cache | None  # None where it is off, as with the next: no code of theirs runs then
     rails: Rails | None
     sessions: Sessions
+    groups: Groups
     meter: Meter
     registry: CollectorRegistry
 
@@ -59,16 +64,42 @@ class Runtime:
         """The safe tier can be called, so every request can be answered."""
         return self.engines[self.catalog.safe.name].health().state is EngineState.READY
 
+    def decide(self, asked: Asked, caller: Caller, headers: Mapping[bytes, bytes]) -> tuple[Decision, float]:
+        """See `decide`. *headers*: the request's, which may tell wishes."""
+        wishes = wishes_of(headers, self.knowledge.bar)
+        return decide(
+            self.strategy,
+            self.knowledge,
+            self.catalog,
+            asked,
+            caller,
+            self.groups,
+            wishes,
+            lambda model: self.engines[model].waiting,
+        )
+
 
 def decide(
-    strategy: Strategy, knowledge: Knowledge, catalog: Catalog, asked: Asked, caller: Caller = LOOPBACK_CALLER
+    strategy: Strategy,
+    knowledge: Knowledge,
+    catalog: Catalog,
+    asked: Asked,
+    caller: Caller = LOOPBACK_CALLER,
+    groups: Groups | None = None,
+    wishes: Wishes = NO_WISHES,
+    queued: Callable[[str], int] = lambda model: 0,
 ) -> tuple[Decision, float]:
-    """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier.
+    """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier. *queued*: how
+    many requests wait for a model.
 
-    Raises InvalidRequest when no model that may answer is able to, NotAllowed when *caller* may use none.
+    Permissions, budgets and caches go by the template itself; only evidence goes by its group in *groups*.
+
+    Raises InvalidRequest when no model that may answer is able to, or is within the *wishes*, NotAllowed when *caller*
+    may use none.
     """
     start = perf_counter()
     able = allowed_of(caller, _able(catalog, asked))
+    over = wishes.over_limits([catalog.models[name] for name in able], asked, queued)
     template = None
     try:
         template = template_key(asked.body) if asked.operation is Operation.CHAT else None
@@ -76,14 +107,42 @@ def decide(
             decision = Decision((asked.target,), Basis.PINNED, "the request names the model", template)
         elif asked.operation is not Operation.CHAT:
             decision = Decision((able[-1],), Basis.SAFE, f"nothing is known about {asked.operation}", None)
+        elif wishes.end == BEST:
+            decision = Decision((able[-1],), Basis.SAFE, "the request asks for the best", template)
+        elif wishes.end == CHEAPEST:
+            order = tuple(name for name in able if name not in over) or able
+            decision = Decision(order, Basis.PINNED, "the request asks for the cheapest", template)
+        elif (mode := knowledge.mode_of(template)) is Mode.OFF:
+            decision = Decision((able[-1],), Basis.SAFE, "routing is off for this template", template)
         else:
-            question = Question(template, lambda: features(asked.body))
-            decision = strategy.decide(question, knowledge.among(able))
+            group = groups.of(template, asked.body) if groups and template and not knowledge.knows(template) else None
+            question = Question(
+                group or template,
+                lambda: features(asked.body),
+                streamed=asked.stream,
+                checkable=(asked.body.get("n") or 1) == 1,
+            )
+            known = knowledge if wishes.bar is None else knowledge.held_to(wishes.bar)
+            decision = strategy.decide(question, known.among({*able} - {*over} | {able[-1]} if over else able))
+            if group is not None:
+                decision = replace(decision, template=template, group=group)
+            if mode is Mode.OBSERVE:
+                decision = observed(decision, able[-1])
     except Exception:  # whatever it is, the client gets the safe answer
         log.exception("the router failed; the safe tier serves")
         decision = Decision((able[-1],), Basis.FAULT, "the router failed", template)
     check_allowed(caller, asked.target, decision.template)
+    if over:
+        if decision.model in over or (decision.check is not None and decision.order[1] in over):
+            raise refusal(over)
+        decision = replace(decision, order=tuple(name for name in decision.order if name not in over))
     return decision, perf_counter() - start
+
+
+def observed(decision: Decision, safe: str) -> Decision:
+    """What is served where a decision is only looked at."""
+    reason = f"observed only, {decision.model} would answer: {decision.reason}"
+    return replace(decision, order=(safe,), chosen=decision.order, basis=Basis.SAFE, reason=reason, check=None)
 
 
 # The field of a request by which it needs an ability, for the error that says so.

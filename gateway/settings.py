@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Setting
 
 from gateway.cache.section import CacheSection
 from gateway.guardrails.kinds import RailSettings
+from gateway.learning.section import LearningSection
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
 from models.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
@@ -69,6 +70,18 @@ class Settings(BaseSettings):
         description="what a cheaper model must hold: a margin under the safe tier (`safe-0.1`) or a pass-rate (`0.9`)",
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence with which it must hold it")
+    hold_tokens: int = Field(
+        32, ge=1, description="tokens of a streamed answer that are held back to be looked at before they are released"
+    )
+    hold_seconds: float = Field(
+        10,
+        gt=0,
+        allow_inf_nan=False,
+        description="how long an answer is held back; the safe tier answers when it is not whole by then",
+    )
+    keep_decisions: bool = Field(
+        True, description="write into the ledger what each decision of `auto` was made from, about 1 KB"
+    )
     open_loopback: bool = Field(False, description="serve callers on this machine without a key")
     body_limit_bytes: int = Field(8 * MEBIBYTE, ge=1024, description="largest request body")
     file_limit_bytes: int = Field(100 * MEBIBYTE, ge=1024, description="largest file of /v1/files")
@@ -102,6 +115,7 @@ class Settings(BaseSettings):
         description="Redis or Valkey that several gateways share limits in; in this process alone when unset",
     )
 
+    learning: LearningSection = LearningSection()
     cache: CacheSection = CacheSection()
     guardrails: tuple[RailSettings, ...] = Field(
         (), description="what may not be asked or answered, in the order it is looked for: kinds blocklist and pii"

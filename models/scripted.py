@@ -11,9 +11,10 @@ from models.engine import Call, EngineError, EngineState, Health, Operation, Rep
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """One piece of text, counted as one completion token."""
+    """One piece of text, counted as one completion token, and how likely that token was (natural logarithm)."""
 
     text: str
+    logprob: float = -0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +64,18 @@ class ScriptedEngine:
             self.abandoned += not finished
 
     async def _whole(self, call: Call) -> AsyncGenerator[Document, None]:
-        texts = [text async for text in self._texts(call)]
-        spoken = 0 if call.operation is Operation.EMBEDDING else len(texts)
+        said = [say async for say in self._said(call)]
+        spoken = 0 if call.operation is Operation.EMBEDDING else len(said)
         usage = Usage(_prompt_tokens(call), spoken)
-        yield Document(self._answer(call, "".join(texts), usage), usage, engine_seconds=0.001 * len(texts))
+        yield Document(self._answer(call, said, usage), usage, engine_seconds=0.001 * len(said))
 
-    def _answer(self, call: Call, text: str, usage: Usage) -> dict[str, Any]:
+    def _answer(self, call: Call, said: Sequence[Say], usage: Usage) -> dict[str, Any]:
+        text = "".join(say.text for say in said)
         match call.operation:
             case Operation.CHAT:
                 message = {"role": "assistant", "content": text}
-                choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}
+                logprobs = _logprobs(call, said)
+                choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": logprobs}
                 return self._document("chat.completion", [choice], usage)
             case Operation.COMPLETION:
                 choice = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}
@@ -88,14 +91,16 @@ class ScriptedEngine:
         chat = call.operation is Operation.CHAT
         kind = "chat.completion.chunk" if chat else "text_completion"
         spoken = 0
-        async for text in self._texts(call):
+        async for say in self._said(call):
             spoken += 1
             usage = Usage(_prompt_tokens(call), spoken)
             if chat:
-                delta = {"role": "assistant", "content": text} if spoken == 1 else {"content": text}
+                delta = {"role": "assistant", "content": say.text} if spoken == 1 else {"content": say.text}
                 choice = {"index": 0, "delta": delta, "finish_reason": None}
+                if call.body.get("logprobs"):
+                    choice["logprobs"] = _logprobs(call, [say])
             else:
-                choice = {"index": 0, "text": text, "finish_reason": None, "logprobs": None}
+                choice = {"index": 0, "text": say.text, "finish_reason": None, "logprobs": None}
             yield Document(self._document(kind, [choice]), usage, 0.001 * spoken)
         usage = Usage(_prompt_tokens(call), spoken)
         nothing: dict[str, Any] = {"delta": {}} if chat else {"text": ""}
@@ -103,11 +108,11 @@ class ScriptedEngine:
         yield Document(self._document(kind, [last]), usage, 0.001 * spoken)
         yield Document(self._document(kind, [], usage), usage, 0.001 * spoken)
 
-    async def _texts(self, call: Call) -> AsyncGenerator[str, None]:
+    async def _said(self, call: Call) -> AsyncGenerator[Say, None]:
         for step in self.script(call):
             match step:
-                case Say(text):
-                    yield text
+                case Say():
+                    yield step
                 case Wait(None):
                     await asyncio.get_running_loop().create_future()
                 case Wait(until):
@@ -131,6 +136,26 @@ class ScriptedEngine:
                 "total_tokens": usage.prompt_tokens + usage.completion_tokens,
             }
         return document
+
+
+def _logprobs(call: Call, said: Sequence[Say]) -> dict[str, Any] | None:
+    """As OpenAI's protocol has them; each further token is less likely by a factor of e."""
+    if not call.body.get("logprobs"):
+        return None
+    count = call.body.get("top_logprobs") or 0
+    return {
+        "content": [
+            {
+                "token": say.text,
+                "logprob": say.logprob,
+                "bytes": None,
+                "top_logprobs": [
+                    {"token": say.text, "logprob": say.logprob - place, "bytes": None} for place in range(count)
+                ],
+            }
+            for say in said
+        ]
+    }
 
 
 def _prompt_tokens(call: Call) -> int:

@@ -94,7 +94,12 @@ class OpenAIUpstream:
         deadline = monotonic() + FIRST_CHUNK_TIMEOUT_SECONDS
         try:
             response = await self._origin.request(
-                "POST", call.operation, body, headers=call.headers, timeout_seconds=FIRST_CHUNK_TIMEOUT_SECONDS
+                "POST",
+                call.operation,
+                body,
+                headers=call.headers,
+                timeout_seconds=FIRST_CHUNK_TIMEOUT_SECONDS,
+                at_once=call.stream,  # somebody waits for its first word
             )
         except HttpError as error:
             raise EngineUnavailable("the engine could not be reached or failed before its first token") from error

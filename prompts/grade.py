@@ -1,4 +1,4 @@
-"""Is this answer right? Graders by name, all exact: no model judges here."""
+"""What does this answer say, and is it right? Graders by name, all exact: no model judges here."""
 
 import ast
 import re
@@ -40,7 +40,7 @@ def python_literal(text: str, expected: str) -> bool:
 
 def one_of(words: tuple[str, ...]) -> Callable[[str, str], bool]:
     """A grader for classification: the first of *words* that occurs in the answer is *expected*."""
-    pattern = re.compile(r"\b(" + "|".join(map(re.escape, words)) + r")\b", re.IGNORECASE)
+    pattern = _any_of(words)
 
     def grade(text: str, expected: str) -> bool:
         found = pattern.search(text)
@@ -62,6 +62,31 @@ def grader(name: str) -> Callable[[str, str], bool]:
     if name not in GRADERS:
         raise ValueError(f"unknown grader {name!r}; known: {', '.join(GRADERS)}, one_of:WORD,WORD")
     return GRADERS[name]
+
+
+def said(name: str, text: str) -> str:
+    """What the grader called *name* looks at in *text*, in one form: two answers that say the same are equal here.
+
+    Empty where it finds nothing. Raises ValueError for an unknown name.
+    """
+    grader(name)
+    match name:
+        case "number":
+            found = NUMBER.findall(text)
+            return f"{float(found[-1].replace(',', '')):.6f}" if found else ""
+        case "exact":
+            return _folded(final_answer(text))
+        case "python_literal":
+            lines = final_answer(text).strip("`").splitlines()
+            return lines[0].strip("` ").replace(" ", "").replace('"', "'") if lines else ""
+        case _:
+            pattern = _any_of(tuple(name.removeprefix("one_of:").split(",")))
+            word = pattern.search(text)
+            return word.group(1).lower() if word else ""
+
+
+def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(r"\b(" + "|".join(map(re.escape, words)) + r")\b", re.IGNORECASE)
 
 
 def _folded(text: str) -> str:

@@ -1,7 +1,7 @@
 """The bar: what a cheaper model must have shown before it serves, and whether a tally shows it. Pure arithmetic."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil, floor
 
@@ -14,6 +14,16 @@ class Verdict(StrEnum):
     HOLDS = "holds"
     FAILS = "fails"
     UNKNOWN = "unknown"
+    SUSPENDED = "suspended"  # it may have held the bar once; since its cause nothing but new outcomes earns trust
+
+
+class Cause(StrEnum):
+    """Why trust ended. What was counted before is not looked at again."""
+
+    RATE_FELL = "pass_rate_fell"
+    INPUTS_CHANGED = "inputs_changed"
+    SUITE_CHANGED = "suite_changed"
+    RESET = "reset"  # by the owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +50,15 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a tally shows: the quantity lies between `lower` and `upper`, each with the bar's confidence."""
+    """What outcomes show: the quantity lies between `lower` and `upper`, each with the bar's confidence. `cause` says
+    since what nothing but new outcomes counts.
+    """
 
     verdict: Verdict
     lower: float
     upper: float
     says: str
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +76,43 @@ class Bar:
             raise ValueError("a bar has either a pass_rate or a margin")
 
     def judge(self, tally: Tally) -> Shown:
+        """By the counts of a sample whose size was fixed before looking."""
         if self.pass_rate is not None:
             lower = lower_bound(tally.passed, tally.total, self.confidence)
             upper = upper_bound(tally.passed, tally.total, self.confidence)
-            counts = f"passed {tally.passed}/{tally.total}"
+        else:
+            lower = difference_lower_bound(tally.lost, tally.won, tally.paired, self.confidence)
+            upper = difference_upper_bound(tally.lost, tally.won, tally.paired, self.confidence)
+        return self.shown(tally, lower, upper)
+
+    def shown(self, tally: Tally, lower: float, upper: float, lead: str = "") -> Shown:
+        """What *tally* shows by these bounds, in words that begin with *lead*."""
+        counts = f"{lead}passed {tally.passed}/{tally.total}"
+        if self.pass_rate is not None:
             return _shown(counts, "pass-rate", lower, upper, self.pass_rate, "{:.2f}")
         assert self.margin is not None
-        lower = difference_lower_bound(tally.lost, tally.won, tally.paired, self.confidence)
-        upper = difference_upper_bound(tally.lost, tally.won, tally.paired, self.confidence)
-        compared = f"lost {tally.lost} and won {tally.won} of {tally.paired} to the safe tier"
-        counts = f"passed {tally.passed}/{tally.total}, {compared}"
+        counts = f"{counts}, lost {tally.lost} and won {tally.won} of {tally.paired} to the safe tier"
         return _shown(counts, "difference", lower, upper, -self.margin, "{:+.2f}")
+
+    def asks_no_more_than(self, other: "Bar") -> bool:
+        """Whether what holds *other* holds this one; both are of one kind."""
+        if self.pass_rate is not None and other.pass_rate is not None:
+            return self.pass_rate <= other.pass_rate
+        assert self.margin is not None
+        assert other.margin is not None
+        return self.margin >= other.margin
+
+    def rejudged(self, shown: Shown) -> Shown:
+        """What was *shown* against another bar of the same kind, held against this one."""
+        if shown.verdict is Verdict.SUSPENDED:
+            return shown
+        at = self.pass_rate if self.pass_rate is not None else -(self.margin or 0.0)
+        open_or_not = Verdict.FAILS if shown.upper < at else Verdict.UNKNOWN
+        verdict = Verdict.HOLDS if shown.lower >= at else open_or_not
+        return replace(shown, verdict=verdict, says=f"{shown.says}; held against {self}")
+
+    def __str__(self) -> str:
+        return f"{self.pass_rate:g}" if self.pass_rate is not None else f"safe-{self.margin:g}"
 
 
 def parse_bar(written: str, confidence: float) -> Bar:

@@ -1,28 +1,32 @@
 """Runs one model over ladder prompts and keeps what came back, resumably. Offline; knows engines by their protocol."""
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
 from models.engine import Call, Engine
-from prompts.grade import grader
+from prompts.grade import grader, said
 from prompts.message import template_key
 from router.ladder import LadderPrompt
-from router.outcomes import Outcome
+from router.outcomes import FIRST_TOKENS, Outcome
+from router.signals import TOP_LOGPROBS, signals_of
 
 ANSWER_LIMIT_TOKENS = 256
+LOGPROB_DIGITS = 5  # decimals
+SECONDS_DIGITS = 3  # decimals
+SAID_HEX_DIGITS = 8  # two answers to one prompt that differ look the same once in four thousand million
 
 
 @dataclass(frozen=True, slots=True)
 class Answered(Outcome):
     """One prompt answered by one model build, with the answer's text."""
 
-    text: str
+    text: str = ""
 
 
 def read_answers(path: Path) -> list[Answered]:
@@ -81,15 +85,18 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
         "max_tokens": ANSWER_LIMIT_TOKENS,
         "temperature": 0,
         "logprobs": True,
-        "top_logprobs": 2,
+        "top_logprobs": TOP_LOGPROBS,
     }
     reply = await engine.begin(Call(body))
-    usage = reply.usage
+    usage, seconds = reply.usage, reply.engine_seconds
     await reply.close()
     assert usage is not None
     choice = orjson.loads(reply.first)["choices"][0]
     text = choice["message"]["content"] or ""
-    tokens = (choice.get("logprobs") or {}).get("content") or []
+    tokens = (choice.get("logprobs") or {}).get("content") or ()
+    signals = signals_of(tokens, text, choice["finish_reason"])
+    first = signals_of(tokens[:FIRST_TOKENS], text, None)
+    said_text = said(prompt.grade, text)
     return Answered(
         prompt_id=prompt.id,
         task=prompt.task,
@@ -101,17 +108,16 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         text=text,
-        **_signals(tokens),
+        mean_logprob=_rounded(signals.mean_logprob),
+        min_logprob=_rounded(signals.min_logprob),
+        mean_margin=_rounded(signals.mean_margin),
+        first_mean_logprob=_rounded(first.mean_logprob),
+        first_min_logprob=_rounded(first.min_logprob),
+        first_mean_margin=_rounded(first.mean_margin),
+        said=hashlib.sha256(said_text.encode()).hexdigest()[:SAID_HEX_DIGITS] if said_text else "",
+        seconds=None if seconds is None else round(seconds, SECONDS_DIGITS),
     )
 
 
-def _signals(tokens: list[dict[str, Any]]) -> dict[str, float | None]:
-    logprobs = [t["logprob"] for t in tokens]
-    margins = [
-        t["top_logprobs"][0]["logprob"] - t["top_logprobs"][1]["logprob"] for t in tokens if len(t["top_logprobs"]) > 1
-    ]
-    return {
-        "mean_logprob": round(sum(logprobs) / len(logprobs), 5) if logprobs else None,
-        "min_logprob": round(min(logprobs), 5) if logprobs else None,
-        "mean_margin": round(sum(margins) / len(margins), 5) if margins else None,
-    }
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, LOGPROB_DIGITS)

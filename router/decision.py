@@ -3,28 +3,45 @@
 from collections.abc import Callable, Container, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
-from models.catalog import Model
+from models.catalog import Ability, Model
+from models.engine import Usage
 from router.bar import Bar, Shown, Verdict
+from router.check import Check
 from router.difficulty import Difficulty
 from router.evidence import Evidence
+from router.record import Given
 from router.trust import Threshold
+
+TYPICAL = Usage(prompt_tokens=400, completion_tokens=100)  # for comparing what models cost; only the ratio matters
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """A request as the router sees it: its template, None when nothing in it is fixed, and its features, which may be a
-    function of nothing, called only when they are looked at.
+    function of nothing, called only when they are looked at. `checkable`: its answer can be looked at before the client
+    sees it.
     """
 
     template: str | None
     looks: tuple[float, ...] | Callable[[], tuple[float, ...]]
+    streamed: bool = False
+    checkable: bool = False
 
     @property
     def features(self) -> tuple[float, ...]:
         return self.looks() if callable(self.looks) else self.looks
+
+
+class Mode(StrEnum):
+    """What is made of the evidence on a template."""
+
+    OBSERVE = "observe"  # decide, say so, and serve the safe tier
+    APPLY = "apply"
+    OFF = "off"  # neither decide nor count
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +49,8 @@ class Knowledge:
     """Everything a strategy may look at: a snapshot, replaced whole.
 
     `models` go from the cheapest tier to the safe one. `thresholds`, by model build, say from which expected difference
-    on looks alone may be trusted.
+    on looks alone may be trusted; `checks`, by template, build and whether it is streamed, what an answer must show.
+    `learned`, by template and build, is what was learned at run time: it has the last word over `evidence`.
     """
 
     models: Sequence[Model]
@@ -40,16 +58,52 @@ class Knowledge:
     difficulty: Difficulty
     thresholds: Mapping[str, Threshold]
     bar: Bar
+    checks: Mapping[tuple[str, str, bool], Check] = field(default_factory=dict)
+    learned: Mapping[tuple[str, str], Shown] = field(default_factory=dict)
+    mode: Mode = Mode.APPLY
+    modes: Mapping[str, Mode] = field(default_factory=dict)  # of templates that have one of their own
+    _given: Mapping[tuple[str, str], Shown] = field(init=False)
     _shown: Mapping[tuple[str, str], Shown] = field(init=False)
+    _typical_usd: Mapping[str, Decimal | None] = field(init=False)
+    _asked: Bar | None = None  # in place of `bar`, by one request
 
     def __post_init__(self) -> None:
         cheaper = {model.build for model in self.models[:-1]}
-        shown = {key: self.bar.judge(t) for key, t in self.evidence.tallies.items() if key[1] in cheaper}
-        object.__setattr__(self, "_shown", shown)  # here, as a bound takes up to 50 ms and a decision may not
+        given = {key: self.bar.judge(t) for key, t in self.evidence.tallies.items() if key[1] in cheaper}
+        object.__setattr__(self, "_given", given)  # here, as a bound takes up to 50 ms and a decision may not
+        object.__setattr__(self, "_shown", {**given, **self.learned})
+        typical_usd = {model.name: model.expected_cost_usd(TYPICAL) for model in self.models}
+        object.__setattr__(self, "_typical_usd", typical_usd)
 
     @property
     def safe(self) -> Model:
         return self.models[-1]
+
+    def given(self, template: str, build: str) -> Given | None:
+        """What the tables say of a build under the safe tier; None where they say nothing."""
+        shown = self._given.get((template, build))
+        return Given(self.evidence.tallies[template, build], shown) if shown else None
+
+    def learning(self, learned: Mapping[tuple[str, str], Shown]) -> "Knowledge":
+        """The same with all that was learned until now."""
+        later = copy(self)
+        object.__setattr__(later, "learned", learned)
+        object.__setattr__(later, "_shown", {**self._given, **learned})
+        return later
+
+    def in_modes(self, mode: Mode, modes: Mapping[str, Mode]) -> "Knowledge":
+        """The same, with *modes* by template and *mode* for all others."""
+        other = copy(self)
+        object.__setattr__(other, "mode", mode)
+        object.__setattr__(other, "modes", modes)
+        return other
+
+    def knows(self, template: str) -> bool:
+        """Whether there are outcomes of any build on this very template."""
+        return any((template, model.build) in self._shown for model in self.models[:-1])
+
+    def mode_of(self, template: str | None) -> Mode:
+        return self.modes.get(template, self.mode) if template and self.modes else self.mode
 
     def among(self, names: Container[str]) -> "Knowledge":
         """The same with fewer models. Without the safe tier nothing is proved: outcomes were compared with its."""
@@ -61,11 +115,50 @@ class Knowledge:
         if kept and kept[-1] is not self.safe:
             object.__setattr__(fewer, "_shown", {})
             object.__setattr__(fewer, "thresholds", {})
+            object.__setattr__(fewer, "checks", {})
         return fewer
+
+    def held_to(self, bar: Bar) -> "Knowledge":
+        """The same against another *bar* of the same kind. What was calibrated for a lower bar is not trusted then."""
+        other = copy(self)
+        object.__setattr__(other, "_asked", bar)
+        if not bar.asks_no_more_than(self.bar):
+            object.__setattr__(other, "thresholds", {})
+            object.__setattr__(other, "checks", {})
+        return other
 
     def about(self, template: str | None, build: str) -> Shown | None:
         """What the outcomes of a build under the safe tier show against the bar; None where there are none."""
-        return self._shown.get((template, build)) if template else None
+        shown = self._shown.get((template, build)) if template else None
+        return shown if shown is None or self._asked is None else self._asked.rejudged(shown)
+
+    def check(self, question: Question, model: Model) -> Check | None:
+        """What an answer of *model* would have to show; None where nothing would prove it."""
+        if not question.checkable or question.template is None or Ability.LOGPROBS not in model.abilities:
+            return None
+        shown = self.about(question.template, model.build)
+        if shown is not None and shown.verdict is Verdict.SUSPENDED:  # the check was calibrated before its cause
+            return None
+        return self.checks.get((question.template, model.build, question.streamed))
+
+    def candidates(self, question: Question) -> "tuple[Candidate, ...]":
+        """What is known of each model for this request, cheapest tier first."""
+        found: list[Candidate] = []
+        decided = False  # by outcomes of a cheaper model; then nobody looks at the prompt, which takes time
+        features: tuple[float, ...] | None = None
+        for model in self.models:
+            cheaper = model is not self.safe
+            shown = self.about(question.template, model.build) if cheaper else None
+            threshold = self.thresholds.get(model.build) if cheaper else None
+            score = None
+            if threshold is not None and not decided and (shown is None or shown.verdict is Verdict.UNKNOWN):
+                features = question.features if features is None else features
+                score = self.difficulty.expected_difference(model.build, self.safe.build, features)
+            check = self.check(question, model) if cheaper else None
+            usd = self._typical_usd[model.name]
+            found.append(Candidate(model.name, model.build, usd, shown, threshold, score, check))
+            decided = decided or (shown is not None and shown.verdict is Verdict.HOLDS)
+        return tuple(found)
 
 
 class Basis(StrEnum):
@@ -73,9 +166,27 @@ class Basis(StrEnum):
 
     PINNED = "pinned"  # the client, or the operator's strategy, named the model
     EVIDENCE = "evidence"  # outcomes of this template
+    CHECK = "check"  # outcomes of answers that show what this one will have to, before the client sees it
     DIFFICULTY = "difficulty"  # outcomes of prompts that look like this one
     SAFE = "safe"  # nothing proved a cheaper model
     FAULT = "fault"  # the router itself failed; the safe tier serves
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """All that a strategy looks at of one model for one request, so that the same choice can be made again from it.
+
+    `typical_usd`: what TYPICAL tokens cost, None for unknown. `score`: the expected difference by looks, None where
+    nobody has looked: there is no `threshold`, or outcomes have decided already.
+    """
+
+    model: str
+    build: str
+    typical_usd: Decimal | None = None
+    shown: Shown | None = None
+    threshold: Threshold | None = None
+    score: float | None = None
+    check: Check | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +201,22 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which models to try, in this order, and why. Later ones are never of a lower tier than the first."""
+    """Which models to try, in this order, and why. Later ones are never of a lower tier than the first.
+
+    `check`: what the first one's answer must show; it is thrown away, and the next one answers, when it does not.
+    `chosen`: the strategy's own order, where a session or the mode of its template put another in its place. `group`:
+    whose evidence decided, where that is not the template's own (`router.groups`).
+    """
 
     order: tuple[str, ...]
     basis: Basis
     reason: str
     template: str | None
     estimates: tuple[Estimate, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    chosen: tuple[str, ...] = ()
+    check: Check | None = None
+    group: str | None = None
 
     @property
     def model(self) -> str:

@@ -1,7 +1,7 @@
 """Learns the solve models from the committed tables. Offline; the only file here that imports scikit-learn."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,14 +11,20 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from router.check import Verifier
 from router.difficulty import SolveModel
 from router.features import FEATURES
 from router.ladder import Split, split_of
 from router.outcomes import Outcome
+from router.signals import NAMES
 
 STRENGTHS = np.logspace(-4, 1, 11)  # of the ridge penalty; chosen by cross-validation
 FOLDS = 5
 SEED = 20261123
+VERIFIED_ANSWERS = 30  # of a template, with FEWEST_OF_A_KIND right and wrong ones: fewer say nothing about its slopes
+FEWEST_OF_A_KIND = 5
+SMALLEST_SCALE = 1e-6  # a signal that varies less is always the same, but for rounding
+OWN_SLOPES = 0.5  # how much easier a template's own slopes are than the build's: under 1, they are held closer to zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +94,25 @@ def _rounded(number: float) -> float:
 def _solve_model(fit_rows: list[Outcome], features: Mapping[str, tuple[float, ...]]) -> SolveModel:
     x = np.array([features[o.prompt_id] for o in fit_rows])  # (prompts, features)
     y = np.array([o.correct for o in fit_rows])
-    pipeline = make_pipeline(
-        StandardScaler(),
-        LogisticRegressionCV(
-            Cs=STRENGTHS,
-            cv=FOLDS,
-            scoring="neg_log_loss",
-            max_iter=2000,
-            random_state=SEED,
-            l1_ratios=(0.0,),
-            use_legacy_attributes=False,
-        ),
-    ).fit(x, y)
+    pipeline = make_pipeline(StandardScaler(), _regression()).fit(x, y)
     scaler, regression = pipeline[0], pipeline[1]
     return SolveModel(
         bias=float(regression.intercept_[0]),
         weights=tuple(map(float, regression.coef_[0])),
         means=tuple(map(float, scaler.mean_)),
         scales=tuple(map(float, scaler.scale_)),
+    )
+
+
+def _regression() -> LogisticRegressionCV:
+    return LogisticRegressionCV(
+        Cs=STRENGTHS,
+        cv=FOLDS,
+        scoring="neg_log_loss",
+        max_iter=2000,
+        random_state=SEED,
+        l1_ratios=(0.0,),
+        use_legacy_attributes=False,
     )
 
 
@@ -118,3 +125,47 @@ def _unseen_task_auc(rows: list[Outcome], features: Mapping[str, tuple[float, ..
         model = _solve_model([o for o in rows if o.task != task], features)
         aucs.append(roc_auc_score([o.correct for o in inside], [model.chance(features[o.prompt_id]) for o in inside]))
     return float(np.mean(aucs))
+
+
+def fit_verifiers(outcomes: Iterable[Outcome]) -> dict[tuple[str, str], Verifier]:
+    """One verifier per (template, build), on the FIT prompts, for the templates with answers enough.
+
+    A build's templates are fitted together: slopes of all, an offset and slopes of each on top, all under one ridge
+    penalty that cross-validation chooses. So a template with few answers keeps near the slopes of all.
+    """
+    by_build: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if split_of(outcome.prompt_id) is Split.FIT and outcome.signals.is_sound and outcome.mean_logprob is not None:
+            by_build.setdefault(outcome.build, []).append(outcome)
+    return {key: verifier for build, rows in by_build.items() for key, verifier in _verifiers(build, rows)}
+
+
+def _verifiers(build: str, rows: list[Outcome]) -> Iterator[tuple[tuple[str, str], Verifier]]:
+    known = [o for o in rows if _tells(o.template, rows)]
+    templates = sorted({o.template for o in known})
+    if not templates:
+        return
+    raw = np.array([[np.nan if v is None else v for v in o.signals.values] for o in known])  # (answers, signals)
+    means, scales = np.nanmean(raw, axis=0), np.nanstd(raw, axis=0)
+    scales[scales < SMALLEST_SCALE] = 1.0
+    x = np.nan_to_num((raw - means) / scales)
+    own = np.array([[o.template == template for template in templates] for o in known], dtype=float)
+    slopes = OWN_SLOPES * (own[:, :, None] * x[:, None, :]).reshape(len(known), -1)
+    regression = _regression().fit(np.hstack([x, own, slopes]), [o.correct for o in known])
+    shared, offsets, rest = np.split(regression.coef_[0], [len(NAMES), len(NAMES) + len(templates)])
+    for template, offset, on_top in zip(templates, offsets, rest.reshape(len(templates), -1), strict=True):
+        yield (
+            (template, build),
+            Verifier(
+                bias=_rounded(float(regression.intercept_[0] + offset)),
+                weights=tuple(_rounded(float(w)) for w in shared + OWN_SLOPES * on_top),
+                means=tuple(_rounded(float(m)) for m in means),
+                scales=tuple(_rounded(float(s)) for s in scales),
+            ),
+        )
+
+
+def _tells(template: str, rows: Iterable[Outcome]) -> bool:
+    correct = [o.correct for o in rows if o.template == template]
+    kinds = (correct.count(True), correct.count(False))
+    return len(correct) >= VERIFIED_ANSWERS and min(kinds) >= FEWEST_OF_A_KIND

@@ -1,20 +1,33 @@
 """Builds what the router knows from the committed tables. Prompts kept for judging the router are never looked at."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from models.catalog import Model
 from router.bar import Bar
+from router.check import NO_VERIFIERS, Verifiers, load_verifiers
 from router.decision import Knowledge
 from router.difficulty import Difficulty, load_difficulty
 from router.evidence import count
 from router.ladder import Split, split_of
 from router.outcomes import Outcome, read_features, read_outcomes
-from router.trust import thresholds
+from router.trust import checks, thresholds
 
 
-def load_knowledge(models: Sequence[Model], bar: Bar) -> Knowledge:
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """How long an answer may be held back for a check: so many tokens of a streamed one, and so many seconds."""
+
+    tokens: int = 32
+    seconds: float = 10.0
+
+
+HOLD = Hold()
+
+
+def load_knowledge(models: Sequence[Model], bar: Bar, hold: Hold = HOLD) -> Knowledge:
     """From the tables that ship with the package. Raises OSError or ValueError when they cannot be read."""
-    return make_knowledge(models, bar, read_outcomes(), read_features(), load_difficulty())
+    return make_knowledge(models, bar, read_outcomes(), read_features(), load_difficulty(), load_verifiers(), hold)
 
 
 def make_knowledge(
@@ -23,6 +36,8 @@ def make_knowledge(
     outcomes: Iterable[Outcome],
     features: Mapping[str, tuple[float, ...]],
     difficulty: Difficulty,
+    verifiers: Verifiers = NO_VERIFIERS,
+    hold: Hold = HOLD,
 ) -> Knowledge:
     """*models* from the cheapest tier to the safe one."""
     known = [o for o in outcomes if split_of(o.prompt_id) is not Split.TEST]
@@ -35,4 +50,5 @@ def make_knowledge(
         difficulty=difficulty,
         thresholds=thresholds(cheaper, safe_build, calibration, features, difficulty, bar),
         bar=bar,
+        checks=checks(cheaper, safe_build, calibration, verifiers, bar, hold.tokens, hold.seconds),
     )

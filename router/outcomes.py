@@ -6,10 +6,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from router.features import FEATURES
+from router.signals import Signals
 
 DATA = Path(__file__).with_name("data")
 BUILTIN_OUTCOMES = DATA / "outcomes.csv"
 BUILTIN_FEATURES = DATA / "features.csv"
+FIRST_TOKENS = 16  # of an answer: a second of a small model's on a laptop
 FEATURE_DIGITS = 5  # significant
 
 
@@ -17,7 +19,9 @@ FEATURE_DIGITS = 5  # significant
 class Outcome:
     """One prompt answered by one model build. `template` is the request's `template_key`.
 
-    Log-probabilities are natural, over the answer's tokens; None for an empty answer.
+    Log-probabilities are natural, over the answer's tokens; None for an empty answer. `first_`: over the first
+    FIRST_TOKENS of them. `said`: a digest of what was graded, the same for two answers that say the same. `seconds`:
+    the engine's, while it answered others too. Empty or None where a run did not record it.
     """
 
     prompt_id: str
@@ -32,10 +36,36 @@ class Outcome:
     mean_logprob: float | None
     min_logprob: float | None
     mean_margin: float | None
+    first_mean_logprob: float | None = None
+    first_min_logprob: float | None = None
+    first_mean_margin: float | None = None
+    said: str = ""
+    seconds: float | None = None
+
+    @property
+    def signals(self) -> Signals:
+        """Of the whole answer. Whether it refused is not in the tables."""
+        return Signals(
+            tokens=self.completion_tokens,
+            mean_logprob=self.mean_logprob,
+            min_logprob=self.min_logprob,
+            mean_margin=self.mean_margin,
+            finish_reason=self.finish_reason,
+        )
 
 
 COLUMNS = tuple(field.name for field in fields(Outcome))
-FRACTIONS = frozenset({"mean_logprob", "min_logprob", "mean_margin"})
+FRACTIONS = frozenset(
+    {
+        "mean_logprob",
+        "min_logprob",
+        "mean_margin",
+        "first_mean_logprob",
+        "first_min_logprob",
+        "first_mean_margin",
+        "seconds",
+    }
+)
 COUNTS = frozenset({"prompt_tokens", "completion_tokens"})
 
 

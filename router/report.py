@@ -11,7 +11,7 @@ from decimal import Decimal
 from models.catalog import Model
 from models.engine import Usage
 from router.bounds import lower_bound, upper_bound
-from router.decision import Basis, Knowledge, Question, Strategy
+from router.decision import Basis, Decision, Knowledge, Question, Strategy
 from router.ladder import Split, split_of
 from router.outcomes import Outcome
 
@@ -75,12 +75,13 @@ def report(
         raise ValueError(f"no test prompt was answered by all of {names}; collect more with: pointsman ladder collect")
     small, large = knowledge.models[0], knowledge.safe
     decisions = [strategy.decide(t.question, knowledge) for t in tried]
-    auto = [decision.model for decision in decisions]
+    called = [_called(decision, t) for decision, t in zip(decisions, tried, strict=True)]
+    auto = [models[-1] for models in called]
     ends = [
-        _row(f"always {small.name}", tried, [small.name] * len(tried), knowledge),
-        _row(f"always {large.name}", tried, [large.name] * len(tried), knowledge),
+        _row(f"always {small.name}", tried, [(small.name,)] * len(tried), knowledge),
+        _row(f"always {large.name}", tried, [(large.name,)] * len(tried), knowledge),
     ]
-    auto_row = _row("auto", tried, auto, knowledge)
+    auto_row = _row("auto", tried, called, knowledge)
     rows = [*ends, _random(ends[0], ends[1], auto_row), auto_row]
     tasks = []
     for task in sorted({t.task for t in tried}):
@@ -114,21 +115,31 @@ def _tried(
     for prompt_id, answers in sorted(by_prompt.items()):
         if len(answers) == len(builds):
             one = next(iter(answers.values()))
-            tried.append(_Tried(Question(one.template, features[prompt_id]), one.task, answers))
+            question = Question(one.template, features[prompt_id], checkable=True)
+            tried.append(_Tried(question, one.task, answers))
     return tried
 
 
-def _row(name: str, tried: Sequence[_Tried], chosen: Sequence[str], knowledge: Knowledge) -> Row:
+def _called(decision: Decision, tried: _Tried) -> tuple[str, ...]:
+    """The models whose answers are made: one, or two where the first one's fails its check."""
+    first, *others = decision.order
+    if decision.check is None or decision.check.passes(tried.outcomes[first].signals):
+        return (first,)
+    return first, others[0]
+
+
+def _row(name: str, tried: Sequence[_Tried], called: Sequence[tuple[str, ...]], knowledge: Knowledge) -> Row:
+    chosen = [models[-1] for models in called]
     right = sum(t.outcomes[model].correct for t, model in zip(tried, chosen, strict=True))
     one_sided = (1 + INTERVAL_CONFIDENCE) / 2
     models = {model.name: model for model in knowledge.models}
-    answers = [(models[model], t.outcomes[model]) for t, model in zip(tried, chosen, strict=True)]
+    answers = [(models[name], t.outcomes[name]) for t, names in zip(tried, called, strict=True) for name in names]
     return Row(
         name=name,
         prompts=len(tried),
         accuracy=right / len(tried),
         interval=(lower_bound(right, len(tried), one_sided), upper_bound(right, len(tried), one_sided)),
-        large_share=list(chosen).count(knowledge.safe.name) / len(tried),
+        large_share=chosen.count(knowledge.safe.name) / len(tried),
         cost_usd=sum((_cost_usd(model, o) for model, o in answers), Decimal(0)) / len(tried),
         seconds=sum(_seconds(model, o) for model, o in answers) / len(tried),
     )

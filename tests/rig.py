@@ -15,7 +15,7 @@ from openai import AsyncOpenAI
 from sqlalchemy import create_engine, select
 
 from gateway.app import create_app
-from gateway.builder import KnowledgeMaker, load_knowledge_for
+from gateway.builder import Builder, KnowledgeMaker, load_knowledge_for
 from gateway.cache.embedding import EmbedMaker, local_embedder
 from gateway.ledger.tables import charges
 from gateway.protocol import Protocol
@@ -63,6 +63,7 @@ class Rig:
     client: AsyncOpenAI
     http: httpx2.AsyncClient
     runtime: Runtime
+    builder: Builder
     engines: Mapping[str, ScriptedEngine]
     server: uvicorn.Server
 
@@ -142,7 +143,7 @@ async def running_rig(
         http = httpx2.AsyncClient(base_url=base_url, headers=authorization, timeout=30)
         try:
             async with client, http:
-                yield Rig(base_url, key, client, http, runtime, engines, server)
+                yield Rig(base_url, key, client, http, runtime, app.builder, engines, server)
         finally:
             server.should_exit = True
             await serving

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.held import held_of
-from gateway.runtime import decide
 from gateway.schema import parse_chat
+from router.transcript import document_of
 
 routes = APIRouter()
 
@@ -19,11 +19,12 @@ async def decision(request: Request) -> Response:
     held = held_of(request.scope)
     runtime = held.runtime
     asked = parse_chat(await request.body(), runtime.catalog)
-    chosen, seconds = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, held.known_caller)
+    chosen, seconds = runtime.decide(asked, held.known_caller, held.headers)
     document = {
         "object": "decision",
         "model": chosen.model,
-        **asdict(chosen),
+        **document_of(chosen),
+        "estimates": [asdict(estimate) for estimate in chosen.estimates],
         "bar": asdict(runtime.knowledge.bar),
         "decide_seconds": seconds,
     }

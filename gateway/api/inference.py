@@ -184,6 +184,8 @@ def _headers(decision: Decision, answer: Answer) -> list[tuple[bytes, bytes]]:
     ]
     if decision.template:
         headers.append((b"x-pointsman-template", decision.template.encode()))
+    if decision.check is not None and answer.cache is None:
+        headers.append((b"x-pointsman-check", b"passed" if answer.model.name == decision.model else b"failed"))
     if answer.cache is not None:
         headers.append((b"x-pointsman-cache", answer.cache.encode()))
     if answer.passed_over:

@@ -5,14 +5,14 @@ import sys
 import typer
 from rich.markup import escape
 
-from gateway.cli import budgets, cache, config, import_, keys, ladder, models, router
+from gateway.cli import budgets, cache, config, import_, keys, ladder, models, route, router
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
+from gateway.cli.evaluate import EvaluationFailed
 from gateway.cli.ladder import LadderFailed
-from gateway.cli.route import route
-from gateway.cli.router import EvaluationFailed
 from gateway.cli.screen import problems
 from gateway.cli.serve import PortInUse, serve
+from gateway.decisions import NoSuchDecision
 from gateway.errors import GatewayError
 from gateway.keys import KeyNotFound
 from gateway.ledger.database import DatabaseError
@@ -32,7 +32,7 @@ app = typer.Typer(
 )
 app.callback()(config.chosen)
 app.command()(serve)
-app.command()(route)
+app.add_typer(route.app, name="route")
 app.add_typer(models.app, name="models")
 app.add_typer(keys.app, name="keys")
 app.add_typer(budgets.app, name="budgets")
@@ -54,6 +54,7 @@ OPERATOR_ERRORS = (
     BudgetError,
     LadderFailed,
     EvaluationFailed,
+    NoSuchDecision,
     PortInUse,
     GatewayError,
 )

@@ -16,6 +16,7 @@ from gateway.settings import Settings, load_settings
 from models.catalog import Catalog, Model
 from models.engine import Engine, EngineState
 from prompts.message import template_key
+from router.check import BUILTIN_VERIFIERS, write_verifiers
 from router.collect import Answered, collect, read_answers
 from router.features import features
 from router.ladder import LadderPrompt, read_ladder, sample
@@ -23,6 +24,7 @@ from router.outcomes import (
     BUILTIN_FEATURES,
     BUILTIN_OUTCOMES,
     DATA,
+    Outcome,
     read_features,
     read_outcomes,
     write_features,
@@ -73,13 +75,20 @@ def collect_answers(
 @app.command()
 @_told()
 def publish(ladder: LadderFile) -> None:
-    """Write the tables that the router learns from: outcomes, and features of the prompts; no text of either."""
+    """Add what was collected to the tables that the router learns from: outcomes, and features of the prompts.
+
+    There is no text of either in them. A new outcome takes the place of an older one of the same prompt and model.
+    """
+    outcomes: dict[tuple[str, str], Outcome] = {(o.prompt_id, o.build): o for o in read_outcomes()}
     answers = read_answers(_answers_path(load_settings()))
-    write_outcomes(BUILTIN_OUTCOMES, answers)
-    answered = {a.prompt_id for a in answers}
-    rows = {p.id: features({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered}
+    outcomes.update({(a.prompt_id, a.build): a for a in answers})
+    write_outcomes(BUILTIN_OUTCOMES, outcomes.values())
+    answered = {prompt_id for prompt_id, _ in outcomes}
+    rows = dict(read_features())
+    rows.update({p.id: features({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered})
     write_features(BUILTIN_FEATURES, rows)
-    console.print(f"{len(answers)} outcomes and the features of {len(rows)} prompts are in {DATA}", soft_wrap=True)
+    there = f"{len(outcomes)} outcomes and the features of {len(rows)} prompts are in {DATA}"
+    console.print(f"{there}, {len(answers)} of these outcomes new or anew", soft_wrap=True)
 
 
 @app.command()
@@ -88,14 +97,17 @@ def fit() -> None:
     """Learn from the committed tables how hard a prompt is for each model. Needs the extra `fit`."""
     from router.difficulty import BUILTIN_DIFFICULTY
     from router.fit import fit as fit_all  # scikit-learn: two seconds to import
-    from router.fit import write_difficulty
+    from router.fit import fit_verifiers, write_difficulty
 
     fitted = fit_all(read_outcomes(), read_features(), lambda name: console.print(f"fitting {name}"))
     write_difficulty(BUILTIN_DIFFICULTY, fitted)
+    verifiers = fit_verifiers(read_outcomes())
+    write_verifiers(BUILTIN_VERIFIERS, verifiers)
     shown = table("model", "prompts.", "AUC held out.", "AUC unseen task.")
     for one in fitted:
         shown.add_row(one.model, str(one.fit_prompts), f"{one.held_out_auc:.3f}", f"{one.unseen_task_auc:.3f}")
     console.print(shown)
+    console.print(f"{len(verifiers)} verifiers of answers, each for a template and a model")
 
 
 @app.command()

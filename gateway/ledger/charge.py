@@ -53,6 +53,8 @@ class Charge(NamedTuple):
     cache: str | None = None
     team: str | None = None
     operation: str | None = None
+    evidence_group: str | None = None
+    decision: str | None = None
 
 
 def nano_usd(amount: Decimal | None) -> int | None:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 metadata = MetaData()
@@ -48,6 +49,8 @@ charges = Table(
     Column("cache", String(16), comment="exact, semantic or idempotent; NULL when an engine was asked"),
     Column("team", String(128)),
     Column("operation", String(16), comment="chat, completion, embedding, responses, messages or batch"),
+    Column("evidence_group", String(64), comment="whose evidence decided and is earned; NULL when the template's own"),
+    Column("decision", Text, comment="JSON (router.transcript); NULL when nothing was weighed, or it is not kept"),
     Index("charges_at", "at"),
 )
 
@@ -166,8 +169,26 @@ feedback = Table(
     Column("kind", String(16), nullable=False),
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("updated_at", DateTime(timezone=True), nullable=False),
+    Column("due", Boolean, nullable=False, server_default=false(), comment="not yet counted as it is now"),
+    Column("counted", Boolean, comment="as what it was counted: passed or not; NULL when it never was"),
     PrimaryKeyConstraint("request_id", "caller", "name"),
     Index("feedback_updated_at", "updated_at"),
+    Index("feedback_due", "due"),
+)
+
+evidence = Table(
+    "evidence",
+    metadata,
+    Column("template", String(64), nullable=False),
+    Column("build", String(64), nullable=False),
+    Column("place", Integer, nullable=False, unique=True, comment="among all records ever made, from 1"),
+    Column("record", Text, nullable=False, comment="JSON, see router.record"),
+    Column(
+        "revision", Integer, nullable=False, comment="how often it was changed: who read an older one may not write"
+    ),
+    Column("updated_at", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("template", "build"),
+    Index("evidence_updated_at", "updated_at"),
 )
 
 idempotency = Table(

@@ -51,32 +51,41 @@ def limits_on(caller: Caller, template: str | None, budgets: Budgets) -> tuple[H
 class Worst:
     """What a request could take at most: tokens that go in, tokens that come out of each choice, of any of *models*.
 
-    `completion_tokens` None: the request sets no limit, so each model's context is it.
+    `completion_tokens` None: the request sets no limit, so each model's context is it. `in_vain`: this model's answer
+    may have to be paid for besides, since it is looked at and may be thrown away.
     """
 
     prompt_tokens: int
     completion_tokens: int | None
     choices: int
     models: tuple[Model, ...]
+    in_vain: Model | None = None
 
     def tokens(self) -> int:
-        return max(self._prompt(model) + self.choices * self._completion(model) for model in self.models)
+        return max(map(self._tokens, self.models)) + (self._tokens(self.in_vain) if self.in_vain else 0)
 
     def nano_usd(self) -> int:
         """Rounded up. Raises Unpriced: what is not known is never 0."""
-        return max(self._cost_nano_usd(model) for model in self.models)
+        return max(map(self._cost_nano_usd, self.models)) + self._in_vain_nano_usd()
 
     def clamp_to(self, remaining_nano_usd: int) -> int | None:
         """How many tokens may come out of each choice for the cost to stay within; None when not even one may.
 
         Never more than the request, or a model's context, would allow anyway. Raises Unpriced.
         """
+        remaining_nano_usd -= self._in_vain_nano_usd()
         most = min(self._affordable(model, remaining_nano_usd) for model in self.models)
         return most if most >= 1 else None
 
     def limit_tokens(self) -> int:
         """What to tell the engine as the most that may come out, so that it keeps what was reserved."""
         return max(self._completion(model) for model in self.models)
+
+    def _in_vain_nano_usd(self) -> int:
+        return self._cost_nano_usd(self.in_vain) if self.in_vain else 0
+
+    def _tokens(self, model: Model) -> int:
+        return self._prompt(model) + self.choices * self._completion(model)
 
     def _prompt(self, model: Model) -> int:
         return min(self.prompt_tokens, model.context_tokens)
@@ -101,7 +110,9 @@ class Worst:
         return min(int(affordable), self._completion(model))
 
 
-def worst_case(body: Mapping[str, Any], body_bytes: int, models: Sequence[Model]) -> Worst:
+def worst_case(
+    body: Mapping[str, Any], body_bytes: int, models: Sequence[Model], in_vain: Model | None = None
+) -> Worst:
     """Of a checked chat, completion or embedding request whose JSON has *body_bytes*, for any of *models*.
 
     A picture, a sound or a file may be any number of tokens: such a prompt counts as a whole context.
@@ -113,7 +124,7 @@ def worst_case(body: Mapping[str, Any], body_bytes: int, models: Sequence[Model]
     if any(_is_media(message) for message in messages):
         prompt_tokens = max(model.context_tokens for model in models)
     completion_tokens = max(asked) if asked else None  # an engine may heed either
-    return Worst(prompt_tokens, completion_tokens, body.get("n") or 1, tuple(models))
+    return Worst(prompt_tokens, completion_tokens, body.get("n") or 1, tuple(models), in_vain)
 
 
 def _is_media(message: Mapping[str, Any]) -> bool:

@@ -1,53 +1,95 @@
-"""The cheapest model that has proved itself: by its outcomes on this template, else by prompts that look alike."""
+"""The cheapest model that has proved itself: by its outcomes on this template, else by prompts that look alike. One
+whose answer is looked at before it is released goes before these where that costs less on average.
+"""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
-from models.catalog import Model
 from router.bar import Verdict
-from router.decision import Basis, Decision, Estimate, Knowledge, Question
+from router.decision import Basis, Candidate, Decision, Estimate, Knowledge, Question
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFirst:
-    """From the cheapest tier up, the first model that holds the bar serves; the safe tier where none does."""
+    """From the cheapest tier up, the first model that holds the bar serves; the safe tier where none does.
+
+    A cheaper one whose checked answers hold the bar, with the safe tier's in place of those that fail, goes before it
+    where it costs less on average, the answers thrown away included.
+    """
 
     def decide(self, question: Question, knowledge: Knowledge) -> Decision:
-        models = knowledge.models
-        estimates: list[Estimate] = []
-        for place, model in enumerate(models[:-1]):
-            estimate = judge(model, question, knowledge)
-            estimates.append(estimate)
-            if estimate.verdict is Verdict.HOLDS:
-                order = tuple(m.name for m in models[place:])
-                return Decision(order, estimate.basis, estimate.says, question.template, tuple(estimates))
-        ruled_out = estimates and all(e.verdict is Verdict.FAILS for e in estimates)
-        basis = Basis.EVIDENCE if ruled_out else Basis.SAFE
-        reason = "; ".join(e.says for e in estimates) or "there is only one model"
-        return Decision((knowledge.safe.name,), basis, reason, question.template, tuple(estimates))
+        return choose(knowledge.candidates(question), question.template)
 
 
-def judge(model: Model, question: Question, knowledge: Knowledge) -> Estimate:
-    """Hold *model* against the bar: by its template's outcomes; where they leave it open, by the prompt's looks."""
-    shown = knowledge.about(question.template, model.build)
+def choose(candidates: tuple[Candidate, ...], template: str | None) -> Decision:
+    """The whole choice, from nothing but what is in *candidates*, the last of which is the safe tier."""
+    *cheaper, safe = candidates
+    estimates: list[Estimate] = []
+    for place, candidate in enumerate(cheaper):
+        estimate = judge(candidate)
+        estimates.append(estimate)
+        if estimate.verdict is Verdict.HOLDS:
+            order = tuple(c.model for c in candidates[place:])
+            unchecked = Decision(
+                order, estimate.basis, estimate.says, template, estimates=tuple(estimates), candidates=candidates
+            )
+            return _checked(candidates, place, template, estimates) or unchecked
+    checked = _checked(candidates, len(cheaper), template, estimates)
+    if checked is not None:
+        return checked
+    ruled_out = estimates and all(e.verdict is Verdict.FAILS for e in estimates)
+    basis = Basis.EVIDENCE if ruled_out else Basis.SAFE
+    reason = "; ".join(e.says for e in estimates) or "there is only one model"
+    return Decision((safe.model,), basis, reason, template, estimates=tuple(estimates), candidates=candidates)
+
+
+def judge(candidate: Candidate) -> Estimate:
+    """Hold it against the bar: by its template's outcomes; where they leave it open, by the prompt's looks."""
+    shown = candidate.shown
     if shown is None:
-        return _by_looks(model, question, knowledge, f"{model.name} has no outcomes on this template")
-    says = f"{model.name} on this template {shown.says}"
+        return _by_looks(candidate, f"{candidate.model} has no outcomes on this template")
+    says = f"{candidate.model} on this template {shown.says}"
     if shown.verdict is Verdict.UNKNOWN:
-        return _by_looks(model, question, knowledge, says)
-    return Estimate(model.name, Basis.EVIDENCE, shown.verdict, says)
+        return _by_looks(candidate, says)
+    return Estimate(candidate.model, Basis.EVIDENCE, shown.verdict, says)
 
 
-def _by_looks(model: Model, question: Question, knowledge: Knowledge, open_question: str) -> Estimate:
-    threshold = knowledge.thresholds.get(model.build)
-    score = None
-    if threshold is not None:  # else nothing would follow from the looks, which take time
-        score = knowledge.difficulty.expected_difference(model.build, knowledge.safe.build, question.features)
+def _by_looks(candidate: Candidate, open_question: str) -> Estimate:
+    threshold, score = candidate.threshold, candidate.score
     if threshold is None or score is None:
         says = f"{open_question}; the looks of a prompt prove nothing about it"
-        return Estimate(model.name, Basis.DIFFICULTY, Verdict.UNKNOWN, says)
+        return Estimate(candidate.model, Basis.DIFFICULTY, Verdict.UNKNOWN, says)
     if score < threshold.score:
         says = f"{open_question}; expected difference {score:+.2f} is under {threshold.score:+.2f}"
-        return Estimate(model.name, Basis.DIFFICULTY, Verdict.UNKNOWN, says)
+        return Estimate(candidate.model, Basis.DIFFICULTY, Verdict.UNKNOWN, says)
     at_least = f"{score:+.2f} is at least {threshold.score:+.2f}, where it {threshold.says}"
     says = f"{open_question}; expected difference {at_least}"
-    return Estimate(model.name, Basis.DIFFICULTY, Verdict.HOLDS, says)
+    return Estimate(candidate.model, Basis.DIFFICULTY, Verdict.HOLDS, says)
+
+
+def _checked(
+    candidates: tuple[Candidate, ...], otherwise: int, template: str | None, estimates: Sequence[Estimate]
+) -> Decision | None:
+    """The plan with a check that costs the least on average; None where none costs less than candidate *otherwise*
+    alone, which is the first that has proved itself, or the safe tier.
+    """
+    safe = candidates[-1]
+    best, best_usd = None, candidates[otherwise].typical_usd
+    for first in candidates[:otherwise]:
+        if first.check is None or first.typical_usd is None or safe.typical_usd is None or best_usd is None:
+            continue
+        average_usd = first.typical_usd + safe.typical_usd * Decimal(1 - first.check.release_share)
+        if average_usd < best_usd:
+            share = f"{first.check.release_share:.0%} of such answers pass a check"
+            best = Decision(
+                (first.model, safe.model),
+                Basis.CHECK,
+                f"{first.model} answers, and {share}; {first.check.says}",
+                template,
+                estimates=tuple(estimates),
+                candidates=candidates,
+                check=first.check,
+            )
+            best_usd = average_usd
+    return best

@@ -1,5 +1,6 @@
 """The command line: every command explains itself, and what an operator can mend is told in one message."""
 
+import json
 import os
 import signal
 import socket
@@ -16,8 +17,12 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from gateway.cli import OPERATOR_ERRORS, app, main
 from gateway.cli.serve import greeting
+from gateway.learning.store import RecordStore
+from gateway.ledger.database import open_database
 from gateway.settings import load_settings
 from models.catalog import load_catalog
+from router.bar import Cause
+from router.record import restart
 from tests.fakes import unused_port
 
 CATALOG = """
@@ -380,3 +385,28 @@ def test_the_first_start_shows_a_key_that_works_and_a_signal_ends_it_all(tmp_pat
             serving.kill()
     assert serving.returncode == 0, err
     assert "Traceback" not in err
+
+
+def test_router_shows_what_was_learned_and_forgets_it_per_template_and_model(terminal: Terminal) -> None:
+    settings = load_settings()
+    small = load_catalog(settings.catalog).models[settings.models[0]]
+    store = RecordStore(open_database(settings.database))
+    for template in ("a", "b"):
+        store.change((template, small.build), lambda record: restart(record, Cause.RATE_FELL, 1.0))
+    lines = [json.loads(line) for line in terminal.run("router", "export").out.splitlines()]
+    assert [(line["template"], line["model"], line["verdict"]) for line in lines] == [
+        ("a", small.name, "suspended"),
+        ("b", small.name, "suspended"),
+    ]
+    assert terminal.run("router", "reset", "a", "--model", settings.models[1]).out.startswith("0 records")
+    assert terminal.run("router", "reset", "a", "--model", small.name).out.startswith("1 records")
+    [line] = [json.loads(line) for line in terminal.run("router", "export", "--template", "a").out.splitlines()]
+    assert (line["verdict"], line["cause"], line["record"]["generations"][0]["number"]) == ("unknown", "reset", 3)
+    assert "no model nobody is served" in terminal.run("router", "reset", "a", "--model", "nobody").err
+
+
+def test_router_rehearses_its_promise(terminal: Terminal) -> None:
+    said = terminal.run("router", "rehearse", "--runs", "1")
+    assert said.code == 0
+    assert "evidence at run time" in said.out
+    assert "promised: broken in at most 5.0% of runs" in said.out

@@ -1,6 +1,7 @@
 """Collecting can be stopped at any moment and goes on where it stopped."""
 
 import asyncio
+import hashlib
 import json
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -107,9 +108,14 @@ async def test_every_prompt_is_asked_graded_and_kept(tmp_path: Path) -> None:
         finish_reason="stop",
         prompt_tokens=3,
         completion_tokens=2,
-        mean_logprob=None,
-        min_logprob=None,
-        mean_margin=None,
+        mean_logprob=-0.1,
+        min_logprob=-0.1,
+        mean_margin=1.0,
+        first_mean_logprob=-0.1,
+        first_min_logprob=-0.1,
+        first_mean_margin=1.0,
+        said=hashlib.sha256(b"yes").hexdigest()[:8],
+        seconds=0.002,
         text="Answer: yes",
     )
 
@@ -269,7 +275,9 @@ def test_nothing_was_collected_where_there_is_no_file(tmp_path: Path) -> None:
 
 
 def test_reads_files_of_either_spelling_of_json(tmp_path: Path) -> None:
-    answered = Answered("p", "t", "k", SMALL.name, SMALL.build, True, "stop", 1, 1, -math.inf, None, 0.5, "é\u2028")
+    answered = Answered(
+        "p", "t", "k", SMALL.name, SMALL.build, True, "stop", 1, 1, -math.inf, None, 0.5, text="é\u2028"
+    )
     path = tmp_path / "answers.jsonl"
     lines = [json.dumps(asdict(answered), ensure_ascii=ascii_only) for ascii_only in (True, False)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -34,8 +34,13 @@ outcomes = st.builds(
     mean_logprob=fractions,
     min_logprob=fractions,
     mean_margin=fractions,
+    first_mean_logprob=fractions,
+    first_min_logprob=fractions,
+    first_mean_margin=fractions,
+    said=words,
+    seconds=fractions,
 )
-ROW = "p,bbh_x,template,small,build,1,stop,45,2,-0.3,-0.5,1.5"
+ROW = "p,bbh_x,template,small,build,1,stop,45,2,-0.3,-0.5,1.5,-0.2,-0.4,1.2,1f2e3d4c,0.25"
 
 
 @pytest.fixture

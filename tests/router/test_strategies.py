@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.catalog import Model
-from router.bar import Bar, Tally, Verdict
+from router.bar import Bar, Shown, Tally, Verdict
 from router.decision import Basis, Knowledge, Question
 from router.features import FEATURES
 from router.strategies import STRATEGIES
@@ -283,6 +283,30 @@ def test_a_harder_looking_prompt_never_gets_a_smaller_model(among: Knowledge, lo
     easier, harder = (EvidenceFirst().decide(Question(TEMPLATE, looks(value)), among).model for value in (low, high))
 
     assert _tier(harder, among) >= _tier(easier, among)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "order", "basis"),
+    [
+        (Verdict.HOLDS, ("small", "large"), Basis.EVIDENCE),
+        (Verdict.FAILS, ("large",), Basis.EVIDENCE),
+        (Verdict.SUSPENDED, ("large",), Basis.SAFE),
+        (Verdict.UNKNOWN, ("small", "large"), Basis.DIFFICULTY),
+    ],
+)
+@pytest.mark.parametrize("tally", [None, HOLDS, FAILS])
+def test_what_was_learned_at_run_time_has_the_last_word(
+    verdict: Verdict, order: tuple[str, ...], basis: Basis, tally: Tally | None
+) -> None:
+    """Over the tables, and a suspended model is not served for the looks of a prompt either."""
+    counted = {(TEMPLATE, SMALL): tally} if tally else {}
+    among = knowledge(MARGIN, counted, solve_models=SOLVE_MODELS, trusted_from={SMALL: -1.0}, models=(SMALL, LARGE))
+    learned = among.learning({(TEMPLATE, SMALL.build): Shown(verdict, -0.2, 0.2, "was learned")})
+    decision = EvidenceFirst().decide(ASKED, learned)
+
+    assert (decision.order, decision.basis) == (order, basis)
+    assert "was learned" in decision.estimates[0].says
+    assert EvidenceFirst().decide(ASKED, learned.learning({})) == EvidenceFirst().decide(ASKED, among)
 
 
 def test_a_decision_computes_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.cli.router import EvaluationFailed
-from gateway.cli.router import evaluate as command
+from gateway.cli.evaluate import EvaluationFailed
+from gateway.cli.evaluate import evaluate as command
 from router.evaluation import evaluate as module
 from router.evaluation.evaluate import Options, Results, evaluate
 from router.evaluation.plot import draw

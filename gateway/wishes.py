@@ -1,0 +1,134 @@
+"""What a caller wishes of one request's answer, told in headers: how good, how dear, how long at most."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+
+from gateway.errors import InvalidRequest
+from gateway.limits.policy import OUTPUT_FIELDS
+from gateway.schema import Asked
+from models.catalog import Model
+from models.engine import Usage
+from router.bar import Bar, parse_bar
+
+QUALITY, MAX_COST, MAX_LATENCY = b"x-pointsman-quality", b"x-pointsman-max-cost", b"x-pointsman-max-latency"
+HEADERS = frozenset({QUALITY, MAX_COST, MAX_LATENCY})
+BEST, CHEAPEST, OWN_BAR = "best", "cheapest", "balanced"  # the ends of the knob, and its middle: the operator's bar
+BYTES_PER_TOKEN = 4  # of JSON; an estimate
+USUAL_TOKENS = 256  # of an answer whose request sets no limit; an estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """`bar`: to be held in place of the operator's; `end`: BEST or CHEAPEST, which look at no bar. None: no wish."""
+
+    bar: Bar | None = None
+    end: str | None = None
+    max_cost_usd: Decimal | None = None
+    max_latency_seconds: float | None = None
+
+    def limit(self, model: Model, asked: Asked, queued: int) -> str | None:
+        """Why *model* is over a limit, as far as can be foreseen with *queued* requests before this one; else None.
+
+        A price that is not known is over any limit. A speed that is not known is not over any.
+        """
+        usage = expected(asked)
+        if self.max_cost_usd is not None:
+            usd = model.expected_cost_usd(usage)
+            if usd is None:
+                return f"{model.name} has no price"
+            if usd > self.max_cost_usd:
+                return f"{model.name} would cost about {usd:.6f} USD"
+        if self.max_latency_seconds is not None and model.speed is not None:
+            seconds = usage.prompt_tokens / model.speed.prompt_tokens_per_second
+            seconds += usage.completion_tokens / model.speed.completion_tokens_per_second
+            seconds *= 1 + queued / model.parallel
+            if seconds > self.max_latency_seconds:
+                return f"{model.name} would take about {seconds:.1f} s"
+        return None
+
+    def over_limits(self, models: Sequence[Model], asked: Asked, queued: Callable[[str], int]) -> Mapping[str, str]:
+        """Which of *models* are over a limit, each with the reason."""
+        if self.max_cost_usd is None and self.max_latency_seconds is None:
+            return {}
+        reasons = {model.name: self.limit(model, asked, queued(model.name)) for model in models}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
+
+
+NO_WISHES = Wishes()
+
+
+def wishes_of(headers: Mapping[bytes, bytes], own: Bar) -> Wishes:
+    """*own*: the operator's bar. Raises InvalidRequest, which names the header."""
+    if HEADERS.isdisjoint(headers):
+        return NO_WISHES
+    quality, cost, latency = (
+        headers.get(name, b"").decode("latin-1").strip() for name in (QUALITY, MAX_COST, MAX_LATENCY)
+    )
+    return Wishes(
+        bar=_bar(quality, own),
+        end=quality if quality in (BEST, CHEAPEST) else None,
+        max_cost_usd=_usd(cost),
+        max_latency_seconds=_seconds(latency),
+    )
+
+
+def refusal(reasons: Mapping[str, str]) -> InvalidRequest:
+    return InvalidRequest(
+        f"no model that holds the bar is within the request's limits: {'; '.join(reasons.values())}",
+        param="x-pointsman-max-cost, x-pointsman-max-latency",
+        code="over_request_limit",
+    )
+
+
+def _bar(quality: str, own: Bar) -> Bar | None:
+    if quality in ("", BEST, CHEAPEST, OWN_BAR):
+        return None
+    try:
+        bar = parse_bar(quality, own.confidence)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"{QUALITY.decode()}: best, balanced, cheapest, or a bar; {error}", param=QUALITY.decode()
+        ) from error
+    if (bar.margin is None) != (own.margin is None):
+        kind = (
+            "a margin under the safe tier, such as safe-0.05" if own.margin is not None else "a pass-rate, such as 0.9"
+        )
+        raise InvalidRequest(f"{QUALITY.decode()}: bars here are {kind}", param=QUALITY.decode())
+    return bar
+
+
+def _usd(written: str) -> Decimal | None:
+    if not written:
+        return None
+    try:
+        usd = Decimal(written)
+    except InvalidOperation as error:
+        raise _no_number(MAX_COST) from error
+    if not usd.is_finite() or usd < 0:
+        raise _no_number(MAX_COST)
+    return usd
+
+
+def _seconds(written: str) -> float | None:
+    if not written:
+        return None
+    try:
+        seconds = float(written)
+    except ValueError as error:
+        raise _no_number(MAX_LATENCY) from error
+    if not 0 < seconds < math.inf:
+        raise _no_number(MAX_LATENCY)
+    return seconds
+
+
+def _no_number(header: bytes) -> InvalidRequest:
+    unit = "US dollars" if header == MAX_COST else "seconds"
+    return InvalidRequest(f"{header.decode()}: must be a number of {unit}, such as 0.5", param=header.decode())
+
+
+def expected(asked: Asked) -> Usage:
+    """A guess at its tokens, before anybody answers."""
+    limits = [asked.body[name] for name in OUTPUT_FIELDS if asked.body.get(name) is not None]
+    return Usage(asked.body_bytes // BYTES_PER_TOKEN, min([USUAL_TOKENS, *limits]))

@@ -1,0 +1,97 @@
+"""A decision can be written down, read again and made again: the same choice from the same facts."""
+
+from decimal import Decimal
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.bar import Bar, Cause, Shown, Verdict
+from router.check import Check, Verifier
+from router.decision import Candidate, Knowledge, Question
+from router.difficulty import Difficulty
+from router.evidence import Evidence
+from router.strategies.evidence_first import EvidenceFirst, choose
+from router.transcript import candidates_of, decided_again, document_of, is_same
+from router.trust import Threshold
+from tests.router.world import THREE
+
+numbers = st.floats(-1, 1)
+words = st.text(max_size=12)
+shown = st.builds(Shown, st.sampled_from(Verdict), numbers, numbers, words, st.none() | st.sampled_from(Cause))
+weights = st.tuples(numbers, numbers, numbers, numbers)
+checks = st.builds(
+    Check,
+    st.builds(Verifier, numbers, weights, weights, weights),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    words,
+    st.none() | st.integers(1, 64),
+    st.none() | st.floats(0.1, 10),
+)
+candidates = st.builds(
+    Candidate,
+    model=words,
+    build=words,
+    typical_usd=st.none() | st.decimals(0, 1, places=9),
+    shown=st.none() | shown,
+    threshold=st.none() | st.builds(Threshold, numbers, words),
+    score=st.none() | numbers,
+    check=st.none() | checks,
+)
+
+
+@given(st.lists(candidates, min_size=1, max_size=6), st.none() | words)
+def test_made_again_it_is_the_identical_choice(weighed: list[Candidate], template: str | None) -> None:
+    """After a journey through JSON, as in the ledger."""
+    decision = choose(tuple(weighed), template)
+    document = orjson.loads(orjson.dumps(document_of(decision)))
+    again = decided_again(document)
+    assert again == decision
+    assert again is not None
+    assert is_same(again, document)
+    assert candidates_of(document) == decision.candidates
+
+
+@given(st.lists(candidates, min_size=2, max_size=6))
+def test_the_order_begins_with_a_candidate_and_never_goes_down_a_tier(weighed: list[Candidate]) -> None:
+    named = [
+        Candidate(f"m{place}", *[getattr(c, f) for f in Candidate.__slots__[1:]]) for place, c in enumerate(weighed)
+    ]
+    places = [int(name[1:]) for name in choose(tuple(named), None).order]
+    assert places == sorted(places)
+    assert places[-1] == len(named) - 1
+
+
+@given(st.lists(candidates, min_size=2, max_size=5))
+def test_a_suspended_model_is_never_chosen_on_its_outcomes(weighed: list[Candidate]) -> None:
+    suspended = Shown(Verdict.SUSPENDED, 0.0, 1.0, "", Cause.RATE_FELL)
+    named = [
+        Candidate(f"m{place}", "b", c.typical_usd, suspended, c.threshold, c.score) for place, c in enumerate(weighed)
+    ]
+    assert choose(tuple(named), None).model == named[-1].model
+
+
+def test_a_choice_that_a_session_changed_is_still_the_strategys_own() -> None:
+    knowledge = Knowledge(THREE, Evidence({}), Difficulty({}), {}, Bar(0.95, margin=0.1))
+    decision = EvidenceFirst().decide(Question("t", ()), knowledge)
+    document = document_of(decision) | {"order": ["middle"], "reason": "the session stays with middle"}
+    again = decided_again(document)
+    assert again is not None
+    assert is_same(again, document)
+    assert not is_same(again, document | {"chosen": ["small"]})
+
+
+def test_costs_are_kept_to_the_last_digit() -> None:
+    one = Candidate("m", "b", typical_usd=Decimal("0.000000001234567890123"))
+    assert candidates_of(document_of(choose((one,), None))) == (one,)
+
+
+def test_a_form_of_another_version_is_named() -> None:
+    with pytest.raises(ValueError, match="form 2"):
+        candidates_of({"version": 2, "candidates": []})
+
+
+def test_where_nothing_was_weighed_nothing_is_made_again() -> None:
+    assert decided_again({"version": 1, "candidates": [], "group": None, "template": None}) is None
