@@ -8,6 +8,7 @@ from rich.markup import escape
 from gateway.cli import budgets, cache, config, import_, keys, ladder, models, route, router
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
+from gateway.cli.evaluate import EvaluationFailed
 from gateway.cli.ladder import LadderFailed
 from gateway.cli.screen import problems
 from gateway.cli.serve import PortInUse, serve
@@ -52,6 +53,7 @@ OPERATOR_ERRORS = (
     KeyNotFound,
     BudgetError,
     LadderFailed,
+    EvaluationFailed,
     NoSuchDecision,
     PortInUse,
     GatewayError,

@@ -7,6 +7,7 @@ import orjson
 import typer
 
 from gateway.builder import load_knowledge_for
+from gateway.cli.evaluate import EVALUATE_HELP, evaluate
 from gateway.cli.screen import console, count_bar, table
 from gateway.learning.store import RecordStore
 from gateway.ledger.database import open_database
@@ -16,7 +17,11 @@ from router.bar import Cause, parse_bar
 from router.record import Record, document_of, restart, tell
 from router.rehearsal import judges_of, rehearse_all
 
-app = typer.Typer(help="Look at what the router has learned; rehearse its promise.", no_args_is_help=True)
+app = typer.Typer(
+    help="Look at what the router has learned; rehearse its promise; judge it on tables of outcomes.",
+    no_args_is_help=True,
+)
+app.command(help=EVALUATE_HELP)(evaluate)
 
 
 @app.command()
