@@ -160,7 +160,7 @@ def _evaluate_set(
             rows[estimator.name] = judge(one, stage, estimator.name, judged, ranking, counts, took)
             if estimator.name in (POINTSMAN, COMPARED[stage]) and one.name in PROMISED:
                 more = cross_validated(estimator, fit, options.folds)[0] if folders.test is not None else None
-                results.targets.extend(_promises(one, estimator, fit, judged, estimate, more, options))
+                results.targets.extend(_promises(one, estimator, fit, judged, ranking, more, options))
             steps.end()
         _keep(one, stage, judged, rows, counts, results)
 
