@@ -19,6 +19,7 @@ from gateway.limits.budgets import BudgetError
 from gateway.settings import SettingsError
 from models.catalog import CatalogError
 from models.store import StoreError
+from router.through import ThroughFailed
 
 app = typer.Typer(
     name="pointsman",
@@ -52,6 +53,7 @@ OPERATOR_ERRORS = (
     KeyNotFound,
     BudgetError,
     LadderFailed,
+    ThroughFailed,
     PortInUse,
     GatewayError,
 )

@@ -8,6 +8,7 @@ import typer
 
 from gateway.builder import load_knowledge_for
 from gateway.cli.screen import console, count_bar, table
+from gateway.cli.through import LADDER_HELP, ladder
 from gateway.learning.store import RecordStore
 from gateway.ledger.database import open_database
 from gateway.served import served_catalog
@@ -17,6 +18,7 @@ from router.record import Record, document_of, restart, tell
 from router.rehearsal import judges_of, rehearse_all
 
 app = typer.Typer(help="Look at what the router has learned; rehearse its promise.", no_args_is_help=True)
+app.command(help=LADDER_HELP)(ladder)
 
 
 @app.command()

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -15,7 +14,7 @@ import pytest
 import typer.main
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from gateway.cli import OPERATOR_ERRORS, app, main
+from gateway.cli import OPERATOR_ERRORS, app
 from gateway.cli.serve import greeting
 from gateway.learning.store import RecordStore
 from gateway.ledger.database import open_database
@@ -24,6 +23,7 @@ from models.catalog import load_catalog
 from router.bar import Cause
 from router.record import restart
 from tests.fakes import unused_port
+from tests.terminal import Terminal
 
 CATALOG = """
 models:
@@ -31,40 +31,6 @@ models:
   - {name: large, engine: scripted, tier: 1, context_tokens: 2000, price: {input_usd: 1, output_usd: 2}}
 """
 START_SECONDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-class Terminal:
-    """Runs commands in this process, as `main` does."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def run(self, *arguments: str) -> Said:
-        self._monkeypatch.setattr(sys, "argv", ["pointsman", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = self._capsys.readouterr()
-        return Said(int(left.value.code or 0), captured.out, captured.err)
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Terminal:
-    """One whose settings point to a folder of its own and to the catalogue that ships."""
-    for name in [name for name in os.environ if name.startswith("POINTSMAN_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("POINTSMAN_CONFIG", "")  # so that what --config sets ends with the test
-    monkeypatch.chdir(tmp_path)  # no pointsman.yaml but one that the test writes
-    monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("POINTSMAN_CACHE_DIR", str(tmp_path / "cache"))
-    return Terminal(monkeypatch, capsys)
 
 
 @pytest.fixture
