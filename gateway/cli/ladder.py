@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,7 @@ from gateway.cli.models import fetch
 from gateway.cli.screen import console, count_bar, table
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
-from models.catalog import Catalog, Model
+from models.catalog import Catalog, Model, load_catalog
 from models.engine import Engine, EngineState
 from prompts.message import template_key
 from router.check import BUILTIN_VERIFIERS, write_verifiers
@@ -30,6 +31,9 @@ from router.outcomes import (
     write_features,
     write_outcomes,
 )
+
+if TYPE_CHECKING:  # the extra `fit` may not be installed
+    from router.agreement import Area
 
 app = typer.Typer(
     help="Measure models on gradeable prompts, learn from it, show what routing is worth.", no_args_is_help=True
@@ -115,12 +119,18 @@ def fit() -> None:
 def report(
     tasks: Annotated[bool, typer.Option(help="also show each task")] = True,
     strategy: Annotated[str | None, typer.Option(help="the strategy to judge; else POINTSMAN_STRATEGY")] = None,
+    signals: Annotated[
+        bool, typer.Option("--signals", help="only show what agreement and log-probabilities tell (extra: fit)")
+    ] = False,
 ) -> None:
     """Show accuracy, share of large calls, cost and seconds on prompts that nothing was fitted on."""
     from router.report import report as make_report
     from router.strategies import STRATEGIES
 
     settings = load_settings()
+    if signals:
+        _show_signals(load_catalog(settings.catalog))
+        return
     knowledge = load_knowledge_for(served_catalog(settings), settings)
     made = make_report(read_outcomes(), read_features(), STRATEGIES[strategy or settings.strategy](), knowledge)
     shown = table("chosen", "prompts.", "right.", "95 % interval.", "large calls.", "USD per 1,000.", "seconds.")
@@ -153,6 +163,33 @@ def report(
         )
     console.print()
     console.print(by_task)
+
+
+def _show_signals(catalog: Catalog) -> None:
+    """Of each chat model of the catalogue and the one above it."""
+    try:
+        from router.agreement import signals_of_pair  # scikit-learn: two seconds to import
+    except ImportError as error:
+        raise LadderFailed(f"{error}; install the extra: pip install 'pointsman[fit]'") from error
+    outcomes = list(read_outcomes())
+    console.print("Is the small model's answer right? Area under the ROC curve; 0.5 is chance.")
+    for small, second in pairwise(catalog.chatting):
+        found = signals_of_pair(outcomes, small.build, second.build)
+        console.print(f"\n{small.name}, asked beside {second.name}", highlight=False, soft_wrap=True)
+        if not found.prompts:
+            console.print("no prompt on which both said something: pointsman ladder collect, then publish")
+            continue
+        console.print(
+            f"{found.prompts} prompts of {found.tasks} tasks, {found.right} right, {found.agree} agree", highlight=False
+        )
+        shown = table("signal", "over all.", "95 % interval.", "within a task.", "95 % interval.")
+        for told in found.signals:
+            shown.add_row(told.signal, *_area(told.overall), *_area(told.within))
+        console.print(shown)
+
+
+def _area(area: "Area | None") -> tuple[str, str]:
+    return (f"{area.value:.3f}", f"{area.interval[0]:.3f} to {area.interval[1]:.3f}") if area else ("", "")
 
 
 @app.command()

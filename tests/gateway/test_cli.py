@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import httpx2
@@ -19,8 +20,9 @@ from gateway.cli.serve import greeting
 from gateway.learning.store import RecordStore
 from gateway.ledger.database import open_database
 from gateway.settings import load_settings
-from models.catalog import load_catalog
+from models.catalog import BUILTIN_CATALOG, load_catalog
 from router.bar import Cause
+from router.outcomes import Outcome
 from router.record import restart
 from tests.fakes import unused_port
 from tests.terminal import Terminal
@@ -376,3 +378,22 @@ def test_router_rehearses_its_promise(terminal: Terminal) -> None:
     assert said.code == 0
     assert "evidence at run time" in said.out
     assert "promised: broken in at most 5.0% of runs" in said.out
+
+
+def test_ladder_report_shows_what_signals_tell_for_each_pair_of_neighbouring_tiers(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = load_catalog(BUILTIN_CATALOG).chatting
+    rows = [
+        Outcome(f"p{n}", "t", "k", m.name, m.build, n % 3 > 0, "stop", 1, 1, -0.1 * n, None, None, said=str(n % 2))
+        for m in models[1:]
+        for n in range(12)
+    ]
+    monkeypatch.setattr("gateway.cli.ladder.read_outcomes", lambda: iter(rows))
+    said = terminal.run("ladder", "report", "--signals")
+    assert said.code == 0, said.err
+    for small, second in pairwise(models):
+        assert f"{small.name}, asked beside {second.name}" in said.out
+    assert said.out.count("12 prompts of 1 tasks, 8 right, 12 agree") == len(models) - 2
+    assert "no prompt on which both said something" in said.out
+    assert "both, over agreement" in said.out
