@@ -9,6 +9,7 @@ from gateway.cli import budgets, cache, config, import_, keys, ladder, models, r
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
 from gateway.cli.ladder import LadderFailed
+from gateway.cli.probe import ProbeFailed
 from gateway.cli.route import route
 from gateway.cli.screen import problems
 from gateway.cli.serve import PortInUse, serve
@@ -54,6 +55,7 @@ OPERATOR_ERRORS = (
     BudgetError,
     LadderFailed,
     ThroughFailed,
+    ProbeFailed,
     PortInUse,
     GatewayError,
 )

@@ -73,7 +73,7 @@ def collect_answers(
     settings = load_settings()
     catalog = served_catalog(settings).only(tuple(model)) if model else served_catalog(settings)
     prompts = sample((p for p in read_ladder(ladder) if not task or p.task in task), per_task)
-    asyncio.run(_collect_all(settings, catalog, prompts))
+    asyncio.run(collect_all(settings, catalog, prompts))
 
 
 @app.command()
@@ -84,7 +84,7 @@ def publish(ladder: LadderFile) -> None:
     There is no text of either in them. A new outcome takes the place of an older one of the same prompt and model.
     """
     outcomes: dict[tuple[str, str], Outcome] = {(o.prompt_id, o.build): o for o in read_outcomes()}
-    answers = read_answers(_answers_path(load_settings()))
+    answers = read_answers(answers_path(load_settings()))
     outcomes.update({(a.prompt_id, a.build): a for a in answers})
     write_outcomes(BUILTIN_OUTCOMES, outcomes.values())
     answered = {prompt_id for prompt_id, _ in outcomes}
@@ -210,7 +210,8 @@ def templates(ladder: LadderFile) -> None:
     console.print(shown)
 
 
-async def _collect_all(settings: Settings, catalog: Catalog, prompts: list[LadderPrompt]) -> None:
+async def collect_all(settings: Settings, catalog: Catalog, prompts: list[LadderPrompt]) -> None:
+    """Every chat model of *catalog* answers *prompts*, one model after the other. Raises LadderFailed, EngineError."""
     roomy = {"context_tokens": COLLECT_CONTEXT_TOKENS, "parallel": COLLECT_PARALLEL}
     for row in catalog.chatting:
         if row.file is not None:
@@ -226,7 +227,7 @@ async def _collect_all(settings: Settings, catalog: Catalog, prompts: list[Ladde
 
 
 async def _collect_one(settings: Settings, model: Model, engine: Engine, prompts: list[LadderPrompt]) -> None:
-    path = _answers_path(settings)
+    path = answers_path(settings)
     wanted = {p.id for p in prompts}
     done = [a for a in read_answers(path) if a.build == model.build and a.prompt_id in wanted]
     right, count = sum(a.correct for a in done), len(done)
@@ -257,5 +258,6 @@ async def _until_ready(name: str, engine: Engine) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
-def _answers_path(settings: Settings) -> Path:
+def answers_path(settings: Settings) -> Path:
+    """Of every answer that was ever collected on this machine."""
     return settings.cache_dir / "ladder" / "answers.jsonl"

@@ -7,6 +7,7 @@ import orjson
 import typer
 
 from gateway.builder import load_knowledge_for
+from gateway.cli.probe import PROBE_HELP, probe
 from gateway.cli.screen import console, count_bar, table
 from gateway.cli.through import LADDER_HELP, ladder
 from gateway.learning.store import RecordStore
@@ -19,6 +20,7 @@ from router.rehearsal import judges_of, rehearse_all
 
 app = typer.Typer(help="Look at what the router has learned; rehearse its promise.", no_args_is_help=True)
 app.command(help=LADDER_HELP)(ladder)
+app.command(help=PROBE_HELP)(probe)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta  # type: ignore[import-untyped]  # scipy publishes no types
+from scipy.stats import beta
 
 from router.bounds import lower_bound, upper_bound
 
