@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import anyio.to_thread
 import structlog
@@ -39,6 +40,7 @@ from router.bar import parse_bar
 from router.decision import Knowledge
 from router.groups import Groups
 from router.knowledge import Hold, load_knowledge
+from router.probed import NOTHING, Probed, read_probed
 from router.strategies import STRATEGIES
 
 log = structlog.get_logger(__name__)
@@ -60,7 +62,21 @@ def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[
 def load_knowledge_for(catalog: Catalog, settings: Settings) -> Knowledge:
     """What the router knows about the served models, against the operator's bar."""
     bar, hold = parse_bar(settings.bar, settings.confidence), Hold(settings.hold_tokens, settings.hold_seconds)
-    return load_knowledge(catalog.chatting, bar, hold)
+    return load_knowledge(catalog.chatting, bar, hold, _probed(settings))
+
+
+def probed_folder(settings: Settings) -> Path:
+    """Where `pointsman router probe` keeps what it found."""
+    return settings.data_dir / "probed"
+
+
+def _probed(settings: Settings) -> Probed:
+    """What cannot be read is left out: without a profile the safe tier serves, which is no reason not to start."""
+    try:
+        return read_probed(probed_folder(settings))
+    except (OSError, ValueError) as error:
+        log.warning("what was probed is left out", error=str(error))
+        return NOTHING
 
 
 def model_store(settings: Settings) -> ModelStore:

@@ -1,10 +1,8 @@
 """Runs one model over ladder prompts and keeps what came back, resumably. Offline; knows engines by their protocol."""
 
-import asyncio
 import hashlib
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
@@ -12,6 +10,7 @@ import orjson
 from models.engine import Call, Engine
 from prompts.grade import grader, said
 from prompts.message import template_key
+from router.kept import appending, read_kept, work_off
 from router.ladder import LadderPrompt
 from router.outcomes import FIRST_TOKENS, Outcome
 from router.signals import TOP_LOGPROBS, signals_of
@@ -31,15 +30,7 @@ class Answered(Outcome):
 
 def read_answers(path: Path) -> list[Answered]:
     """What has been collected so far; a last line that was cut by a crash is left out, so it is run again."""
-    if not path.exists():
-        return []
-    answers = []
-    for line in path.read_bytes().split(b"\n"):  # not splitlines: an answer may hold U+2028
-        try:
-            answers.append(Answered(**json.loads(line)))
-        except ValueError:  # not JSON, or cut within a character
-            continue
-    return answers
+    return read_kept(path, Answered)
 
 
 async def collect(
@@ -54,29 +45,14 @@ async def collect(
 ) -> None:
     """Append an answer to *path* for each of *prompts* that has none of this build. Raises EngineError."""
     done = {a.prompt_id for a in read_answers(path) if a.build == build}
-    waiting = iter([p for p in prompts if p.id not in done])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _end_last_line(path)
-    with path.open("a", encoding="utf-8") as out:
+    with appending(path) as append:
 
-        async def work() -> None:
-            for prompt in waiting:
-                answered = await _answer(engine, prompt, model=model, build=build)
-                out.write(json.dumps(asdict(answered), ensure_ascii=False) + "\n")
-                out.flush()
-                on_answer(answered)
+        async def ask(prompt: LadderPrompt) -> None:
+            answered = await _answer(engine, prompt, model=model, build=build)
+            append(answered)
+            on_answer(answered)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(concurrency):
-                    group.create_task(work())
-        except ExceptionGroup as failures:
-            raise failures.exceptions[0] from failures
-
-
-def _end_last_line(path: Path) -> None:
-    if path.exists() and (content := path.read_bytes()) and not content.endswith(b"\n"):
-        path.write_bytes(content + b"\n")
+        await work_off([p for p in prompts if p.id not in done], ask, concurrency)
 
 
 async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: str) -> Answered:
@@ -96,7 +72,6 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
     tokens = (choice.get("logprobs") or {}).get("content") or ()
     signals = signals_of(tokens, text, choice["finish_reason"])
     first = signals_of(tokens[:FIRST_TOKENS], text, None)
-    said_text = said(prompt.grade, text)
     return Answered(
         prompt_id=prompt.id,
         task=prompt.task,
@@ -108,16 +83,22 @@ async def _answer(engine: Engine, prompt: LadderPrompt, *, model: str, build: st
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
         text=text,
-        mean_logprob=_rounded(signals.mean_logprob),
-        min_logprob=_rounded(signals.min_logprob),
-        mean_margin=_rounded(signals.mean_margin),
-        first_mean_logprob=_rounded(first.mean_logprob),
-        first_min_logprob=_rounded(first.min_logprob),
-        first_mean_margin=_rounded(first.mean_margin),
-        said=hashlib.sha256(said_text.encode()).hexdigest()[:SAID_HEX_DIGITS] if said_text else "",
+        mean_logprob=rounded_logprob(signals.mean_logprob),
+        min_logprob=rounded_logprob(signals.min_logprob),
+        mean_margin=rounded_logprob(signals.mean_margin),
+        first_mean_logprob=rounded_logprob(first.mean_logprob),
+        first_min_logprob=rounded_logprob(first.min_logprob),
+        first_mean_margin=rounded_logprob(first.mean_margin),
+        said=said_digest(prompt.grade, text),
         seconds=None if seconds is None else round(seconds, SECONDS_DIGITS),
     )
 
 
-def _rounded(value: float | None) -> float | None:
+def said_digest(grade: str, text: str) -> str:
+    """The same for two answers that say the same to the grader called *grade*; empty where it finds nothing."""
+    found = said(grade, text)
+    return hashlib.sha256(found.encode()).hexdigest()[:SAID_HEX_DIGITS] if found else ""
+
+
+def rounded_logprob(value: float | None) -> float | None:
     return None if value is None else round(value, LOGPROB_DIGITS)

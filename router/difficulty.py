@@ -47,6 +47,26 @@ class Difficulty:
         return model.chance(features) - safe.chance(features) if model and safe else None
 
 
+def write_solve_models(path: Path, models: Mapping[str, tuple[str, SolveModel]]) -> None:
+    """JSON that `load_difficulty` reads: name and solve model by build."""
+    rows = {
+        build: {
+            "name": name,
+            "bias": rounded(model.bias),
+            "weights": list(map(rounded, model.weights)),
+            "means": list(map(rounded, model.means)),
+            "scales": list(map(rounded, model.scales)),
+        }
+        for build, (name, model) in models.items()
+    }
+    path.write_text(json.dumps({"features": list(FEATURES), "models": rows}, indent=1) + "\n", encoding="utf-8")
+
+
+def rounded(number: float) -> float:
+    """To six significant digits, not decimals: a scale may be small, and one of 0 could not be divided by."""
+    return float(f"{number:.6g}")
+
+
 def load_difficulty(path: Path = BUILTIN_DIFFICULTY) -> Difficulty:
     """Raises OSError, or ValueError when the file was fitted on other features than this code computes."""
     raw = json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,5 @@
 """Learns the solve models from the committed tables. Offline; the only file here that imports scikit-learn."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from router.check import Verifier
-from router.difficulty import SolveModel
-from router.features import FEATURES
+from router.difficulty import SolveModel, rounded, write_solve_models
 from router.ladder import Split, split_of
 from router.outcomes import Outcome
 from router.signals import NAMES, Signals
@@ -56,7 +54,7 @@ def fit(
         on_model(model)
         fit_rows = [o for o in rows if split_of(o.prompt_id) is Split.FIT]
         held_out = [o for o in rows if split_of(o.prompt_id) is Split.CALIBRATE]
-        solve_model = _solve_model(fit_rows, features)
+        solve_model = solve_model_of(fit_rows, features)
         scores = [solve_model.chance(features[o.prompt_id]) for o in held_out]
         fitted.append(
             Fitted(
@@ -73,25 +71,10 @@ def fit(
 
 def write_difficulty(path: Path, fitted: Iterable[Fitted]) -> None:
     """JSON that `router.difficulty.load_difficulty` reads."""
-    models = {
-        f.build: {
-            "name": f.model,
-            "bias": _rounded(f.solve_model.bias),
-            "weights": list(map(_rounded, f.solve_model.weights)),
-            "means": list(map(_rounded, f.solve_model.means)),
-            "scales": list(map(_rounded, f.solve_model.scales)),
-        }
-        for f in fitted
-    }
-    path.write_text(json.dumps({"features": list(FEATURES), "models": models}, indent=1) + "\n", encoding="utf-8")
+    write_solve_models(path, {f.build: (f.model, f.solve_model) for f in fitted})
 
 
-def _rounded(number: float) -> float:
-    """To six significant digits, not decimals: a scale may be small, and one of 0 could not be divided by."""
-    return float(f"{number:.6g}")
-
-
-def _solve_model(fit_rows: list[Outcome], features: Mapping[str, tuple[float, ...]]) -> SolveModel:
+def solve_model_of(fit_rows: list[Outcome], features: Mapping[str, tuple[float, ...]]) -> SolveModel:
     x = np.array([features[o.prompt_id] for o in fit_rows])  # (prompts, features)
     y = np.array([o.correct for o in fit_rows])
     pipeline = make_pipeline(StandardScaler(), _regression()).fit(x, y)
@@ -122,7 +105,7 @@ def _unseen_task_auc(rows: list[Outcome], features: Mapping[str, tuple[float, ..
         inside = [o for o in rows if o.task == task]
         if len({o.correct for o in inside}) < 2:
             continue  # nothing to rank
-        model = _solve_model([o for o in rows if o.task != task], features)
+        model = solve_model_of([o for o in rows if o.task != task], features)
         aucs.append(roc_auc_score([o.correct for o in inside], [model.chance(features[o.prompt_id]) for o in inside]))
     return float(np.mean(aucs))
 
@@ -174,10 +157,10 @@ def _verifiers(rows: list[_Answer]) -> Iterator[tuple[str, Verifier]]:
         yield (
             template,
             Verifier(
-                bias=_rounded(float(regression.intercept_[0] + offset)),
-                weights=tuple(_rounded(float(w)) for w in shared + OWN_SLOPES * on_top),
-                means=tuple(_rounded(float(m)) for m in means),
-                scales=tuple(_rounded(float(s)) for s in scales),
+                bias=rounded(float(regression.intercept_[0] + offset)),
+                weights=tuple(rounded(float(w)) for w in shared + OWN_SLOPES * on_top),
+                means=tuple(rounded(float(m)) for m in means),
+                scales=tuple(rounded(float(s)) for s in scales),
             ),
         )
 

@@ -11,6 +11,7 @@ from router.difficulty import Difficulty, load_difficulty
 from router.evidence import count
 from router.ladder import Split, split_of
 from router.outcomes import FIRST_TOKENS, Outcome, read_features, read_outcomes
+from router.probed import NOTHING, Probed
 from router.trust import checks, thresholds
 
 
@@ -25,9 +26,16 @@ class Hold:
 HOLD = Hold()
 
 
-def load_knowledge(models: Sequence[Model], bar: Bar, hold: Hold = HOLD) -> Knowledge:
-    """From the tables that ship with the package. Raises OSError or ValueError when they cannot be read."""
-    return make_knowledge(models, bar, read_outcomes(), read_features(), load_difficulty(), load_verifiers(), hold)
+def load_knowledge(models: Sequence[Model], bar: Bar, hold: Hold = HOLD, probed: Probed = NOTHING) -> Knowledge:
+    """From the tables that ship with the package, and what probes have found of builds that these do not know.
+
+    Raises OSError or ValueError when the tables cannot be read.
+    """
+    outcomes, features, difficulty = list(read_outcomes()), read_features(), load_difficulty()
+    builds = {o.build for o in outcomes}
+    outcomes += [o for o in probed.outcomes if o.build not in builds and o.prompt_id in features]
+    both = Difficulty({**probed.difficulty.models, **difficulty.models})
+    return make_knowledge(models, bar, outcomes, features, both, load_verifiers(), hold)
 
 
 def make_knowledge(

@@ -41,10 +41,11 @@ def _names(held: Held) -> list[str]:
 def _item(name: str, catalog: Catalog) -> dict[str, Any]:
     target = catalog.aliases.get(name, name)
     model = catalog.models.get(target, catalog.safe)  # auto reaches as far as the safe tier
-    return {
+    item = {
         "id": name,
         "object": "model",
         "created": CREATED,
         "owned_by": "pointsman",
         "max_model_len": model.context_tokens,
     }
+    return item if name not in catalog.models else {**item, "build": model.build, "tier": model.tier}

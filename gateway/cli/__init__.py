@@ -10,6 +10,7 @@ from gateway.cli.check import check
 from gateway.cli.doctor import doctor
 from gateway.cli.evaluate import EvaluationFailed
 from gateway.cli.ladder import LadderFailed
+from gateway.cli.probe import ProbeFailed
 from gateway.cli.screen import problems
 from gateway.cli.serve import PortInUse, serve
 from gateway.decisions import NoSuchDecision
@@ -20,6 +21,7 @@ from gateway.limits.budgets import BudgetError
 from gateway.settings import SettingsError
 from models.catalog import CatalogError
 from models.store import StoreError
+from router.through import ThroughFailed
 
 app = typer.Typer(
     name="pointsman",
@@ -55,6 +57,8 @@ OPERATOR_ERRORS = (
     LadderFailed,
     EvaluationFailed,
     NoSuchDecision,
+    ThroughFailed,
+    ProbeFailed,
     PortInUse,
     GatewayError,
 )

@@ -1,10 +1,11 @@
 """pointsman ladder: measure the served models on gradeable prompts, learn from it, and show what routing is worth."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +14,7 @@ from gateway.cli.models import fetch
 from gateway.cli.screen import console, count_bar, table
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
-from models.catalog import Catalog, Model
+from models.catalog import Catalog, Model, load_catalog
 from models.engine import Engine, EngineState
 from prompts.message import template_key
 from router.check import BUILTIN_VERIFIERS, write_verifiers
@@ -30,6 +31,9 @@ from router.outcomes import (
     write_features,
     write_outcomes,
 )
+
+if TYPE_CHECKING:  # the extra `fit` may not be installed
+    from router.agreement import Area
 
 app = typer.Typer(
     help="Measure models on gradeable prompts, learn from it, show what routing is worth.", no_args_is_help=True
@@ -71,7 +75,7 @@ def collect_answers(
     catalog = served_catalog(settings).only(tuple(model)) if model else served_catalog(settings)
     prompts = sample((p for p in read_ladder(ladder) if not task or p.task in task), per_task)
     published = set() if again else {(o.prompt_id, o.build) for o in read_outcomes()}
-    asyncio.run(_collect_all(settings, catalog, prompts, published))
+    asyncio.run(collect_all(settings, catalog, prompts, published))
 
 
 @app.command()
@@ -82,7 +86,7 @@ def publish(ladder: LadderFile) -> None:
     There is no text of either in them. A new outcome takes the place of an older one of the same prompt and model.
     """
     outcomes: dict[tuple[str, str], Outcome] = {(o.prompt_id, o.build): o for o in read_outcomes()}
-    answers = read_answers(_answers_path(load_settings()))
+    answers = read_answers(answers_path(load_settings()))
     outcomes.update({(a.prompt_id, a.build): a for a in answers})
     write_outcomes(BUILTIN_OUTCOMES, outcomes.values())
     answered = {prompt_id for prompt_id, _ in outcomes}
@@ -117,12 +121,18 @@ def fit() -> None:
 def report(
     tasks: Annotated[bool, typer.Option(help="also show each task")] = True,
     strategy: Annotated[str | None, typer.Option(help="the strategy to judge; else POINTSMAN_STRATEGY")] = None,
+    signals: Annotated[
+        bool, typer.Option("--signals", help="only show what agreement and log-probabilities tell (extra: fit)")
+    ] = False,
 ) -> None:
     """Show accuracy, share of large calls, cost and seconds on prompts that nothing was fitted on."""
     from router.report import report as make_report
     from router.strategies import STRATEGIES
 
     settings = load_settings()
+    if signals:
+        _show_signals(load_catalog(settings.catalog))
+        return
     knowledge = load_knowledge_for(served_catalog(settings), settings)
     made = make_report(read_outcomes(), read_features(), STRATEGIES[strategy or settings.strategy](), knowledge)
     shown = table("chosen", "prompts.", "right.", "95 % interval.", "large calls.", "USD per 1,000.", "seconds.")
@@ -157,6 +167,33 @@ def report(
     console.print(by_task)
 
 
+def _show_signals(catalog: Catalog) -> None:
+    """Of each chat model of the catalogue and the one above it."""
+    try:
+        from router.agreement import signals_of_pair  # scikit-learn: two seconds to import
+    except ImportError as error:
+        raise LadderFailed(f"{error}; install the extra: pip install 'pointsman[fit]'") from error
+    outcomes = list(read_outcomes())
+    console.print("Is the small model's answer right? Area under the ROC curve; 0.5 is chance.")
+    for small, second in pairwise(catalog.chatting):
+        found = signals_of_pair(outcomes, small.build, second.build)
+        console.print(f"\n{small.name}, asked beside {second.name}", highlight=False, soft_wrap=True)
+        if not found.prompts:
+            console.print("no prompt on which both said something: pointsman ladder collect, then publish")
+            continue
+        console.print(
+            f"{found.prompts} prompts of {found.tasks} tasks, {found.right} right, {found.agree} agree", highlight=False
+        )
+        shown = table("signal", "over all.", "95 % interval.", "within a task.", "95 % interval.")
+        for told in found.signals:
+            shown.add_row(told.signal, *_area(told.overall), *_area(told.within))
+        console.print(shown)
+
+
+def _area(area: "Area | None") -> tuple[str, str]:
+    return (f"{area.value:.3f}", f"{area.interval[0]:.3f} to {area.interval[1]:.3f}") if area else ("", "")
+
+
 @app.command()
 @_told()
 def templates(ladder: LadderFile) -> None:
@@ -175,9 +212,12 @@ def templates(ladder: LadderFile) -> None:
     console.print(shown)
 
 
-async def _collect_all(
-    settings: Settings, catalog: Catalog, prompts: list[LadderPrompt], published: set[tuple[str, str]]
+async def collect_all(
+    settings: Settings, catalog: Catalog, prompts: list[LadderPrompt], published: Collection[tuple[str, str]] = ()
 ) -> None:
+    """Every chat model of *catalog* answers *prompts*, one model after the other, but for pairs of prompt and build
+    that are *published*. Raises LadderFailed, EngineError.
+    """
     roomy = {"context_tokens": COLLECT_CONTEXT_TOKENS, "parallel": COLLECT_PARALLEL}
     for row in catalog.chatting:
         if row.file is not None:
@@ -195,7 +235,7 @@ async def _collect_all(
 
 
 async def _collect_one(settings: Settings, model: Model, engine: Engine, prompts: list[LadderPrompt]) -> None:
-    path = _answers_path(settings)
+    path = answers_path(settings)
     wanted = {p.id for p in prompts}
     done = [a for a in read_answers(path) if a.build == model.build and a.prompt_id in wanted]
     right, count = sum(a.correct for a in done), len(done)
@@ -226,5 +266,6 @@ async def _until_ready(name: str, engine: Engine) -> None:
             await asyncio.sleep(POLL_SECONDS)
 
 
-def _answers_path(settings: Settings) -> Path:
+def answers_path(settings: Settings) -> Path:
+    """Of every answer that was ever collected on this machine."""
     return settings.cache_dir / "ladder" / "answers.jsonl"

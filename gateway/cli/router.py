@@ -8,7 +8,9 @@ import typer
 
 from gateway.builder import load_knowledge_for
 from gateway.cli.evaluate import EVALUATE_HELP, evaluate
+from gateway.cli.probe import PROBE_HELP, probe
 from gateway.cli.screen import console, count_bar, table
+from gateway.cli.through import LADDER_HELP, ladder
 from gateway.learning.store import RecordStore
 from gateway.ledger.database import open_database
 from gateway.served import served_catalog
@@ -18,10 +20,12 @@ from router.record import Record, document_of, restart, tell
 from router.rehearsal import judges_of, rehearse_all
 
 app = typer.Typer(
-    help="Look at what the router has learned; rehearse its promise; judge it on tables of outcomes.",
+    help="Look at what the router has learned; rehearse its promise; judge it on tables and on live models.",
     no_args_is_help=True,
 )
 app.command(help=EVALUATE_HELP)(evaluate)
+app.command(help=LADDER_HELP)(ladder)
+app.command(help=PROBE_HELP)(probe)
 
 
 @app.command()

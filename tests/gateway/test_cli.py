@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import httpx2
@@ -15,15 +15,17 @@ import pytest
 import typer.main
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from gateway.cli import OPERATOR_ERRORS, app, main
+from gateway.cli import OPERATOR_ERRORS, app
 from gateway.cli.serve import greeting
 from gateway.learning.store import RecordStore
 from gateway.ledger.database import open_database
 from gateway.settings import load_settings
-from models.catalog import load_catalog
+from models.catalog import BUILTIN_CATALOG, load_catalog
 from router.bar import Cause
+from router.outcomes import Outcome
 from router.record import restart
 from tests.fakes import unused_port
+from tests.terminal import Terminal
 
 CATALOG = """
 models:
@@ -31,40 +33,6 @@ models:
   - {name: large, engine: scripted, tier: 1, context_tokens: 2000, price: {input_usd: 1, output_usd: 2}}
 """
 START_SECONDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-class Terminal:
-    """Runs commands in this process, as `main` does."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch = monkeypatch
-        self._capsys = capsys
-
-    def run(self, *arguments: str) -> Said:
-        self._monkeypatch.setattr(sys, "argv", ["pointsman", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        captured = self._capsys.readouterr()
-        return Said(int(left.value.code or 0), captured.out, captured.err)
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Terminal:
-    """One whose settings point to a folder of its own and to the catalogue that ships."""
-    for name in [name for name in os.environ if name.startswith("POINTSMAN_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("POINTSMAN_CONFIG", "")  # so that what --config sets ends with the test
-    monkeypatch.chdir(tmp_path)  # no pointsman.yaml but one that the test writes
-    monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("POINTSMAN_CACHE_DIR", str(tmp_path / "cache"))
-    return Terminal(monkeypatch, capsys)
 
 
 @pytest.fixture
@@ -410,3 +378,22 @@ def test_router_rehearses_its_promise(terminal: Terminal) -> None:
     assert said.code == 0
     assert "evidence at run time" in said.out
     assert "promised: broken in at most 5.0% of runs" in said.out
+
+
+def test_ladder_report_shows_what_signals_tell_for_each_pair_of_neighbouring_tiers(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = load_catalog(BUILTIN_CATALOG).chatting
+    rows = [
+        Outcome(f"p{n}", "t", "k", m.name, m.build, n % 3 > 0, "stop", 1, 1, -0.1 * n, None, None, said=str(n % 2))
+        for m in models[1:]
+        for n in range(12)
+    ]
+    monkeypatch.setattr("gateway.cli.ladder.read_outcomes", lambda: iter(rows))
+    said = terminal.run("ladder", "report", "--signals")
+    assert said.code == 0, said.err
+    for small, second in pairwise(models):
+        assert f"{small.name}, asked beside {second.name}" in said.out
+    assert said.out.count("12 prompts of 1 tasks, 8 right, 12 agree") == len(models) - 2
+    assert "no prompt on which both said something" in said.out
+    assert "both, over agreement" in said.out

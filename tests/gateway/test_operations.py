@@ -64,6 +64,9 @@ async def test_the_models_that_can_be_asked_for_are_listed(rig: OpenRig) -> None
         assert list(listed) == ["auto", "small", "large", "gpt-4o-mini"]
         assert listed["small"].model_dump()["max_model_len"] == 1000
         assert listed["auto"].model_dump()["max_model_len"] == 2000
+        small = r.runtime.catalog.models["small"]
+        assert (listed["small"].model_dump()["build"], listed["small"].model_dump()["tier"]) == (small.build, 0)
+        assert "build" not in listed["auto"].model_dump(), "it may be any"
         for name in listed:
             assert (await r.client.models.retrieve(name)).id == name
 
