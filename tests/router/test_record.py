@@ -187,6 +187,23 @@ def test_an_old_success_is_forgotten_even_where_no_alarm_sounds() -> None:
     assert stand(record, terms)[0] is not Verdict.HOLDS
 
 
+def test_answers_in_the_right_form_do_not_hide_what_callers_complain_of() -> None:
+    """Nearly all answers are well formed; counted together with complaints they would make up for them."""
+    record = trusted()
+    for _ in range(40):
+        record = after(record, outcome(Source.ASSERTION, True, at=2.0), 20)
+        record = observe(record, outcome(Source.FEEDBACK, False, at=2.0), TERMS)
+
+    assert record.cause is Cause.RATE_FELL
+
+
+def test_a_record_of_before_forms_were_watched_is_read() -> None:
+    written = document_of(trusted())
+    del written["form"]
+
+    assert record_of(written) == trusted()
+
+
 @given(places=st.integers(min_value=1, max_value=2_000), numbers=st.integers(min_value=1, max_value=500))
 def test_all_records_and_generations_together_spend_no_more_than_the_error(places: int, numbers: int) -> None:
     whole = sum(TERMS.error(place, 1) * 2 for place in range(1, places + 1))
