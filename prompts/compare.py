@@ -3,9 +3,9 @@
 The first answer is the safe tier's and is taken as right; the other one passes when it says the same. What that
 promises: agreement. Where the safe tier is wrong and the other right, or both are right in words that the comparer
 does not know for the same, it counts as a failure; so the share that passes is a lower bound on how often the other
-one is as good, for `Exact`, `Json` and `Number` in so far as nobody is right by saying something else. `Similar`
-promises less: texts alike by their words may differ in what they claim. It looks at their numbers and negations
-besides, which no static vector knows, and what it misses then is not bounded.
+one is as good. `Similar` promises less: texts alike by their words may differ in what they claim, and static vectors
+hardly notice (EXPERIMENTS.md, 19: at 0.9 half of the texts that said the opposite passed, and half of those that said
+the same). So it compares only where the owner has chosen it.
 """
 
 import re
@@ -102,18 +102,14 @@ class Similar:
         )
 
 
-SIMILAR_AT_LEAST = 0.9  # where nobody has said how alike
+def usual(right: str, *, as_json: bool) -> Comparer | None:
+    """What compares an answer to *right* where nobody has chosen; None where nothing does that promises agreement.
 
-
-def usual(right: str, *, as_json: bool, vectors: bool) -> Comparer | None:
-    """What compares an answer to *right* where nobody has chosen. *as_json*: the request asked for JSON. *vectors*:
-    there is an embedder. None: nothing does.
+    *as_json*: the request asked for JSON.
     """
     if as_json:
         return Json()
-    if len(right.strip()) <= SHORT_CHARACTERS:
-        return Exact()
-    return Similar(SIMILAR_AT_LEAST) if vectors else None
+    return Exact() if len(right.strip()) <= SHORT_CHARACTERS else None
 
 
 def is_json(text: str) -> bool:

@@ -247,13 +247,12 @@ def _comparer(drawn: Drawn, right: Said | None) -> Comparer | None:
     if right is None or right.text is None or not right.is_whole:
         return None
     learning: LearningSection = drawn.runtime.settings.learning
-    embedder = _embedder(drawn.runtime)
     wanted = learning.compare.get(drawn.decision.template or "")
     comparer: Comparer | None
     if wanted is None:
-        comparer = usual(right.text, as_json=wants_json(drawn.asked.body), vectors=embedder is not None)
+        comparer = usual(right.text, as_json=wants_json(drawn.asked.body))
     elif isinstance(wanted, SimilarTo):
-        comparer = Similar(wanted.similar) if embedder is not None else None
+        comparer = Similar(wanted.similar) if _embedder(drawn.runtime) is not None else None
     else:
         comparer = COMPARERS[wanted]
     return comparer if comparer is not None and comparer.takes(right.text) else None

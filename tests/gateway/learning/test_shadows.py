@@ -39,6 +39,14 @@ ALL = LearningSection(explore_usd_per_day=Decimal(1), explore_share=1.0)
 SPACIOUS = CATALOG.replace("tier: 0", "tier: 0\n    parallel: 8").replace("tier: 1", "tier: 1\n    parallel: 8")
 
 
+FILE = f"file: {{sha256: {'a' * 64}, size_bytes: 1, sources: [{{hub: a/b, filename: x.gguf}}]}}"
+LAPTOP = f"""
+models:
+  - {{name: small, engine: llamacpp, tier: 0, context_tokens: 1000, parallel: 8, {FILE}}}
+  - {{name: large, engine: llamacpp, tier: 1, context_tokens: 2000, parallel: 8, {FILE}}}
+"""
+
+
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A template is worth a shadow from its first drawn request on; the test of that says otherwise."""
@@ -72,8 +80,10 @@ async def streamed(r: Rig) -> AsyncStream[ChatCompletionChunk]:
     return await r.client.chat.completions.create(model="auto", messages=messages, stream=True)
 
 
-async def settled(r: Rig) -> None:
-    await until(lambda: r.runtime.watch.shadows._running is None)
+async def settled(r: Rig, live: int = 0) -> None:
+    """Every answer of the safe tier but *live* ones has been looked at, and no shadow runs."""
+    large = r.runtime.engines["large"]
+    await until(lambda: large.in_flight == live and r.runtime.watch.shadows._running is None, 5)
 
 
 async def asked(r: Rig, times: int = 1, **fields: Any) -> None:
@@ -179,7 +189,7 @@ async def test_the_client_does_not_wait_for_the_cheaper_model(rig: OpenRig) -> N
         await ask(r)
         await until(lambda: len(r.engines["small"].calls) == 1)
         await ask(r)  # while it works: another one is dropped, not queued
-        await until(lambda: r.runtime.watch.shadows._running is not None)
+        await until(lambda: r.runtime.engines["large"].in_flight == 0)
         gate.set()
         await settled(r)
         assert await results(r) == {"busy": 1, "same": 1}
@@ -312,9 +322,11 @@ async def test_json_that_was_asked_for_is_compared_as_json(rig: OpenRig) -> None
         assert await results(r) == {"same": 1}
 
 
-async def test_long_answers_are_not_compared_without_an_embedder(rig: OpenRig) -> None:
+@pytest.mark.parametrize("compare", [{}, {TEMPLATE: SimilarTo(similar=0.5)}], ids=["not chosen", "no embedder"])
+async def test_long_answers_are_not_compared_by_themselves(rig: OpenRig, compare: dict[str, Any]) -> None:
     text = "word " * 50
-    async with rig(small=say(text), large=say(text), knowledge_maker=unproved, learning=ALL) as r:
+    learning = ALL.model_copy(update={"compare": compare})
+    async with rig(small=say(text), large=say(text), knowledge_maker=unproved, learning=learning) as r:
         await asked(r, 3)
         assert (r.engines["small"].calls, await results(r)) == ([], {"incomparable": 3})
         assert await anyio.to_thread.run_sync(lambda: list(r.runtime.records.read())) == []
@@ -340,9 +352,13 @@ EMBEDDER = (
 )
 
 
-@pytest.mark.parametrize("learning", [ALL, ALL.model_copy(update={"compare": {TEMPLATE: SimilarTo(similar=0.99)}})])
-async def test_long_answers_are_compared_by_vectors_where_an_embedder_is_served(
-    rig: OpenRig, learning: LearningSection
+@pytest.mark.parametrize(
+    ("learning", "result"),
+    [(ALL, "incomparable"), (ALL.model_copy(update={"compare": {TEMPLATE: SimilarTo(similar=0.99)}}), "same")],
+    ids=["not chosen", "chosen"],
+)
+async def test_long_answers_are_compared_by_vectors_where_the_owner_says_so(
+    rig: OpenRig, learning: LearningSection, result: str
 ) -> None:
     vectors = ScriptedEngine("vectors", say("x"))
     catalog = CATALOG.replace("aliases:", EMBEDDER + "aliases:")
@@ -356,7 +372,7 @@ async def test_long_answers_are_compared_by_vectors_where_an_embedder_is_served(
         learning=learning,
     ) as r:
         await asked(r)
-        assert await results(r) == {"same": 1}
+        assert await results(r) == {result: 1}
 
 
 class _Both:
@@ -480,9 +496,31 @@ async def test_a_model_that_is_busy_is_left_alone(rig: OpenRig) -> None:
         engine: Dispatcher = r.runtime.engines["small"]
         live = [asyncio.create_task(r.http.post(CHAT, json=chat("small"))) for _ in range(7)]
         await until(lambda: engine.in_flight == 7)
-        await ask(r)
+        await asked(r)
         assert await results(r) == {"busy": 1}
         gate.set()
         await asyncio.gather(*live)
+        await until(lambda: engine.in_flight == 0)
+        await asked(r)
+        assert await results(r) == {"busy": 1, "same": 1}
+
+
+async def test_models_on_this_machine_are_explored_unasked_while_all_of_them_rest(rig: OpenRig) -> None:
+    """They share its cores: one that works makes the others slower. Their time is paid for anyway."""
+    gate = asyncio.Event()
+
+    def large(call: Call) -> Script:
+        return [Wait(gate), Say("Paris")] if call.body["model"] == "large" else [Say("Paris")]
+
+    learning = LearningSection(explore_share=1.0)
+    async with rig(small=say("Paris"), large=large, catalog=LAPTOP, knowledge_maker=unproved, learning=learning) as r:
+        live = asyncio.create_task(r.http.post(CHAT, json=chat("large")))
+        await until(lambda: r.runtime.engines["large"].in_flight == 1)
+        await ask(r)
+        await settled(r, live=1)
+        assert await results(r) == {"busy": 1}
+        gate.set()
+        await live
+        await settled(r)
         await asked(r)
         assert await results(r) == {"busy": 1, "same": 1}
