@@ -524,3 +524,28 @@ async def test_models_on_this_machine_are_explored_unasked_while_all_of_them_res
         await settled(r)
         await asked(r)
         assert await results(r) == {"busy": 1, "same": 1}
+
+
+async def test_a_fault_in_here_is_no_fault_of_the_answer(rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    async with rig(small=say("Paris"), large=say("Paris"), knowledge_maker=unproved, learning=ALL) as r:
+        for name in ("undecided", "_comparer", "_body"):
+            with monkeypatch.context() as patched:
+                patched.setattr(module, name, broken)
+                for stream in (False, True):
+                    await asked(r, stream=stream)
+        assert (r.engines["small"].calls, await results(r)) == ([], {"failed": 2})
+
+
+async def test_nothing_of_prompts_and_answers_is_kept(rig: OpenRig, tmp_path: Path) -> None:
+    async with rig(small=say("Lutetia"), large=say("Parisii"), knowledge_maker=unproved, learning=ALL) as r:
+        await asked(r, 3)
+        assert (await shadows_told(r)).total == 3
+        await r.charges(6)
+    files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        kept = path.read_bytes()
+        assert not any(text in kept for text in (b"Lutetia", b"Parisii", b"Of France?", b"Name the capital")), path
