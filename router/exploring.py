@@ -26,12 +26,16 @@ def is_drawn(number: int, share: float) -> bool:
 
 
 def undecided(template: str, models: Sequence[Model], knowledge: Knowledge) -> list[Model]:
-    """Those of *models* under the safe tier of which nobody knows whether they hold the bar on *template*."""
+    """Those of *models* under the safe tier of which nobody knows whether they hold the bar on *template*, but for
+    those that agreed with the safe tier too seldom to prove it by agreement.
+    """
+    bar = knowledge.bar
+    wanted = bar.pass_rate if bar.pass_rate is not None else -(bar.margin or 0)
     cheaper = {model.build for model in knowledge.models[:-1]}
     found = []
     for model in models:
         shown = knowledge.about(template, model.build)
-        if model.build in cheaper and (shown is None or shown.verdict in OPEN):
+        if model.build in cheaper and (shown is None or (shown.verdict in OPEN and shown.upper >= wanted)):
             found.append(model)
     return found
 

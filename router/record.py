@@ -156,7 +156,7 @@ def stand(record: Record, terms: Terms, given: Given | None = None) -> tuple[Ver
         wanted = -log(terms.error(record.place, generation.number))
         if log_wealth_above(weighed, terms.mean) >= wanted:
             return Verdict.HOLDS, generation
-        if log_wealth_below(weighed, terms.mean) >= wanted:
+        if log_wealth_below(_weighed(generation, terms, refuting=True), terms.mean) >= wanted:
             return Verdict.FAILS, generation
     if record.cause is not None and record.cause is not Cause.RESET:
         return Verdict.SUSPENDED, None
@@ -239,12 +239,13 @@ def _aged(generations: tuple[Generation, ...], at: float, terms: Terms) -> tuple
     return (*generations, Generation(newest.number + 1, at))
 
 
-def _weighed(generation: Generation, terms: Terms) -> Weighed:
+def _weighed(generation: Generation, terms: Terms, *, refuting: bool = False) -> Weighed:
+    """Of the sources that may raise trust; with *refuting* only of those whose failures show that a model fails."""
     compared = terms.bar.pass_rate is None
     weighed = []
     for source, tally in generation.tallies.items():
         rule = terms.rules[source]
-        if not rule.raises:
+        if not rule.raises or (refuting and not rule.refutes):
             continue
         if compared:
             counts = Counts(tally.lost, tally.paired - tally.lost - tally.won, tally.won)

@@ -105,6 +105,11 @@ class Shadows:
         self._seen: OrderedDict[str, int] = OrderedDict()
         self._running: asyncio.Task[None] | None = None
 
+    @property
+    def rests(self) -> bool:
+        """No shadow is under way."""
+        return self._running is None
+
     def draw(self, held: "Held", asked: "Asked", decision: Decision, answering: Model) -> Drawn | None:
         """What to do once *answering*, the safe tier, has answered; None for nothing."""
         runtime = held.runtime

@@ -41,6 +41,18 @@ def test_only_what_is_open_is_explored_and_never_the_safe_tier(verdict: Verdict 
     assert found == ([SMALL] if verdict in (None, Verdict.UNKNOWN, Verdict.SUSPENDED) else [])
 
 
+@pytest.mark.parametrize("bar", [Bar(0.95, pass_rate=0.9), Bar(0.95, margin=0.1)])
+@pytest.mark.parametrize(("upper", "explored"), [(0.02, True), (-0.02, False)])
+def test_what_agrees_too_seldom_to_be_proved_by_agreement_costs_no_more_money(
+    bar: Bar, upper: float, explored: bool
+) -> None:
+    """*upper*: beyond the bar."""
+    at = (bar.pass_rate or -0.1) + upper
+    knowledge = Knowledge((SMALL, LARGE), Evidence({}), Difficulty({}), {}, bar)
+    learned = knowledge.learning({("t", SMALL.build): Shown(Verdict.UNKNOWN, -1, at, "")})
+    assert bool(undecided("t", [SMALL], learned)) == explored
+
+
 def test_what_a_table_has_decided_is_not_explored() -> None:
     tally = Tally(passed=100, total=100, paired=100)
     known = Knowledge((SMALL, LARGE), Evidence({("t", SMALL.build): tally}), Difficulty({}), {}, KNOWLEDGE.bar)

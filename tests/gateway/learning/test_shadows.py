@@ -83,7 +83,7 @@ async def streamed(r: Rig) -> AsyncStream[ChatCompletionChunk]:
 async def settled(r: Rig, live: int = 0) -> None:
     """Every answer of the safe tier but *live* ones has been looked at, and no shadow runs."""
     large = r.runtime.engines["large"]
-    await until(lambda: large.in_flight == live and r.runtime.watch.shadows._running is None, 5)
+    await until(lambda: large.in_flight == live and r.runtime.watch.shadows.rests, 5)
 
 
 async def asked(r: Rig, times: int = 1, **fields: Any) -> None:
@@ -134,6 +134,20 @@ async def test_a_model_that_says_something_else_loses_each_pair(rig: OpenRig) ->
         await asked(r, 5)
         assert await results(r) == {"different": 5}
         assert await shadows_told(r) == counts(5, 0)
+
+
+async def test_a_model_that_agrees_too_seldom_is_not_ruled_out_and_costs_no_more(rig: OpenRig) -> None:
+    """It may be the one that is right."""
+    async with rig(small=say("Lyon"), large=say("Paris"), knowledge_maker=unproved, learning=ALL) as r:
+        for _ in range(30):
+            await asked(r)
+            await r.builder.learn()
+        sent = len(r.engines["small"].calls)
+        assert sent < 30
+        response = await r.http.post(CHAT, json=BODY)
+        assert response.headers["x-pointsman-basis"] == "safe"
+        await settled(r)
+        assert len(r.engines["small"].calls) == sent
 
 
 async def test_the_same_is_asked_of_the_cheaper_model_whole_and_no_longer_than_it_makes_sense(rig: OpenRig) -> None:
