@@ -4,7 +4,7 @@ The first answer is the safe tier's and is taken as right; the other one passes 
 promises: agreement. Where the safe tier is wrong and the other right, or both are right in words that the comparer
 does not know for the same, it counts as a failure; so the share that passes is a lower bound on how often the other
 one is as good. `Similar` promises less: texts alike by their words may differ in what they claim, and static vectors
-hardly notice (EXPERIMENTS.md, 19: at 0.9 half of the texts that said the opposite passed, and half of those that said
+hardly notice (EXPERIMENTS.md, 21: at 0.9 half of the texts that said the opposite passed, and half of those that said
 the same). So it compares only where the owner has chosen it.
 """
 
