@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio.to_thread
 import structlog
 from prometheus_client import CollectorRegistry
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.batches import BatchStore
 from gateway.cache.embedding import EmbedMaker, local_embedder
@@ -22,6 +23,8 @@ from gateway.keys import Keys, read_pepper
 from gateway.learning.counting import Counter
 from gateway.learning.learner import Learner
 from gateway.learning.store import RecordStore
+from gateway.learning.told import Outcomes
+from gateway.learning.watch import Watch
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
 from gateway.limits.stores import open_store
@@ -121,6 +124,8 @@ class Builder:
         records = RecordStore(database)
         self._learner = Learner(records)
         self._counter = Counter(database, records)
+        self._outcomes = Outcomes(records)
+        limits = self._crew.limits or await open_store(settings.limits_place, database)
         knowledge = await anyio.to_thread.run_sync(self._know, catalog, settings)
         self.runtime = Runtime(
             settings=settings,
@@ -136,8 +141,9 @@ class Builder:
             wake_batches=asyncio.Event(),
             feedback=FeedbackStore(database),
             records=records,
+            watch=Watch(self._outcomes, limits),
             idempotency=IdempotencyStore(database),
-            limits=self._crew.limits or await open_store(settings.limits_place, database),
+            limits=limits,
             cache=cache,
             rails=rails,
             sessions=Sessions(),
@@ -153,12 +159,14 @@ class Builder:
         for task in self._leaving:
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
+        await runtime.watch.shadows.close()
         for engine in runtime.engines.values():
             await engine.stop()
         await runtime.meter.close()
         await runtime.limits.close()
         await self._caches.close()
         await anyio.to_thread.run_sync(runtime.ledger.close)
+        await anyio.to_thread.run_sync(self._write_last)
         self._database.dispose()
 
     async def build(self, settings: Settings) -> Runtime:
@@ -197,6 +205,7 @@ class Builder:
         """Let the runtime know what this process and others have learned. Raises SQLAlchemyError."""
         runtime = self.runtime
         terms = runtime.settings.learning.terms(runtime.knowledge.bar)
+        await anyio.to_thread.run_sync(self._outcomes.write, runtime.knowledge, terms)
         knowledge = await anyio.to_thread.run_sync(self._learner.known, runtime.knowledge, terms)
         if self.runtime is runtime and knowledge is not runtime.knowledge:  # else a reload has made another meanwhile
             self.runtime = replace(runtime, knowledge=knowledge)
@@ -223,6 +232,14 @@ class Builder:
         learning = settings.learning
         known = self._knowledge_maker(catalog, settings).in_modes(learning.mode, learning.modes)
         return self._learner.known(known, learning.terms(known.bar))
+
+    def _write_last(self) -> None:
+        """Outcomes that were told since the last time. Blocking."""
+        knowledge = self.runtime.knowledge
+        try:
+            self._outcomes.write(knowledge, self.runtime.settings.learning.terms(knowledge.bar))
+        except SQLAlchemyError as error:
+            log.error("the last outcomes are not counted", error=str(error).splitlines()[0])
 
     def _engines(self, catalog: Catalog, settings: Settings, meter: Meter) -> dict[str, Dispatcher]:
         made = self._engine_maker(catalog, settings)

@@ -63,6 +63,8 @@ async def _kept(held: Held, search: Search, decision: Decision) -> Answer | None
 async def _seen(held: Held, asked: Asked, answer: Answer, search: Search | None) -> Answer:
     """*answer* as the client may see it, and kept for the next time."""
     reply, rails = answer.reply, held.runtime.rails
+    if answer.cache is None:
+        reply = held.runtime.watch.watched(held, asked, answer.decision, answer.model, reply)
     is_limited = held.admission is not None and held.admission.max_tokens is not None
     try:
         if search is not None and answer.cache is None:

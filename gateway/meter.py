@@ -106,7 +106,7 @@ class Metrics:
         self.requests = counter("requests_total", "Requests ended.", "model", "outcome")
         self.decisions = counter("decisions_total", "Decisions, by model and by what they rest on.", "model", "basis")
         self.tokens = counter("tokens_total", "Tokens as the engines counted them.", "model", "type")
-        self.cost = counter("cost_usd_total", "Cost of all requests, US dollars.", "model")
+        self.cost = counter("cost_usd_total", "Cost of all requests and shadows, US dollars.", "model")
         self.safe_cost = counter("safe_cost_usd_total", "What the safe tier would have cost (estimate), USD.", "model")
         self.unpriced = counter("unpriced_requests_total", "Requests whose cost is not known.", "model")
         self.uncounted = counter("uncounted_requests_total", "Answers whose engine never gave token counts.", "model")
@@ -140,6 +140,13 @@ class Metrics:
             "Answer tokens paid for and seen by no client: hedges that lost, failed checks.",
             "model",
         )
+        self.shadows = counter(
+            "shadows_total",
+            "Requests drawn to be sent to a cheaper model as well, by what came of it.",
+            "model",
+            "result",
+        )
+        self.shadow_cost = counter("shadow_cost_usd_total", "Cost of shadows, a part of all cost, USD.", "model")
         self.cache_lookups = counter(
             "cache_lookups_total", "Requests looked for in the cache, by what came of it.", "kind", "result"
         )
@@ -189,6 +196,10 @@ class Meter:
         tab = self._tabs[request_id] = Tab(request_id, self.ledger.intend, self._settle, safe)
         return tab
 
+    def open_shadow(self, shadow_id: str, safe: Model) -> "Tab":
+        """Of a call that no client has asked for: it costs what it costs, and is no request."""
+        return Tab(shadow_id, self.ledger.intend, self._settle_shadow, safe)
+
     def is_open(self, request_id: str, caller_id: str) -> bool:
         """Whether this request of this caller is being answered here now."""
         tab = self._tabs.get(request_id)
@@ -218,6 +229,15 @@ class Meter:
             self.metrics.discarded.of(vain.model).inc(vain.tokens)
         self.ledger.record(charge)
 
+    def _settle_shadow(self, tab: "Tab", charge: Charge) -> None:
+        """Without shadows the safe tier would have cost nothing here, so each takes its cost off what was saved."""
+        charge = charge._replace(safe_cost_usd=None if charge.cost_usd is None else Decimal(0), decide_seconds=None)
+        label = charge.model or NO_MODEL
+        self._count_work(charge, label)
+        if charge.cost_usd is not None:
+            self.metrics.shadow_cost.of(label).inc(float(charge.cost_usd))
+        self.ledger.record(charge)
+
     def _count(self, charge: Charge) -> None:
         metrics, label = self.metrics, charge.model or NO_MODEL
         metrics.in_flight.dec()
@@ -227,8 +247,11 @@ class Meter:
             metrics.decide.observe(charge.decide_seconds)
         if charge.first_chunk_seconds is not None:
             metrics.first_chunk.of(label).observe(charge.first_chunk_seconds)
-        if charge.model is None:  # nobody was called, and the cache had nothing
-            return
+        if charge.model is not None:  # else nobody was called, and the cache had nothing
+            self._count_work(charge, label)
+
+    def _count_work(self, charge: Charge, label: str) -> None:
+        metrics = self.metrics
         if charge.prompt_tokens is None or charge.completion_tokens is None:
             metrics.uncounted.of(label).inc()
         else:

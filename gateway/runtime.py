@@ -18,6 +18,7 @@ from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowed
 from gateway.learning.store import RecordStore
+from gateway.learning.watch import Watch
 from gateway.ledger.store import Ledger
 from gateway.limits.claim import LimitStore
 from gateway.meter import Meter
@@ -51,6 +52,7 @@ class Runtime:
     wake_batches: asyncio.Event  # set when a batch was created or cancelled
     feedback: FeedbackStore
     records: RecordStore
+    watch: Watch
     idempotency: IdempotencyStore
     limits: LimitStore
     cache: Cache | None  # None where it is off, as with the next: no code of theirs runs then

@@ -91,7 +91,8 @@ class Generation:
 class Record:
     """`generations`: one, or an older and a younger one. `cause`: why an earlier one was ended by more than age.
 
-    `pairs` and `level` are the alarm's wealth on outcomes with and without an answer of the safe tier beside them.
+    `pairs` and `level` are the alarm's wealth on outcomes with and without an answer of the safe tier beside them,
+    `form` that on assertions alone: nearly every answer passes those, and would hide what callers complain of.
     """
 
     place: int
@@ -100,6 +101,7 @@ class Record:
     suite: str = ""
     pairs: alarm.Wealth = alarm.QUIET
     level: alarm.Wealth = alarm.QUIET
+    form: alarm.Wealth = alarm.QUIET
     inputs: Mix = field(default_factory=Mix)
 
 
@@ -126,7 +128,7 @@ def observe(record: Record, observed: Observed, terms: Terms, given: Given | Non
     record = _watch(record, observed, terms, given, before)
     counted = tuple(_counted(g, observed) if observed.served_at >= g.began else g for g in record.generations)
     record = replace(record, generations=_aged(counted, observed.at, terms))
-    sounds = any(alarm.sounds(wealth, terms.alarm_outcomes) for wealth in (record.pairs, record.level))
+    sounds = any(alarm.sounds(wealth, terms.alarm_outcomes) for wealth in (record.pairs, record.level, record.form))
     if sounds or (before is Verdict.HOLDS and stand(record, terms, given)[0] is Verdict.FAILS):
         return restart(record, Cause.RATE_FELL, observed.at)
     return record
@@ -154,7 +156,7 @@ def stand(record: Record, terms: Terms, given: Given | None = None) -> tuple[Ver
         wanted = -log(terms.error(record.place, generation.number))
         if log_wealth_above(weighed, terms.mean) >= wanted:
             return Verdict.HOLDS, generation
-        if log_wealth_below(weighed, terms.mean) >= wanted:
+        if log_wealth_below(_weighed(generation, terms, refuting=True), terms.mean) >= wanted:
             return Verdict.FAILS, generation
     if record.cause is not None and record.cause is not Cause.RESET:
         return Verdict.SUSPENDED, None
@@ -191,7 +193,7 @@ def _watch(record: Record, observed: Observed, terms: Terms, given: Given | None
         return record
     evaluated = given is not None or any(g.evaluated(terms.rules).total for g in record.generations)
     if verdict is not Verdict.HOLDS and evaluated:
-        return replace(record, pairs=alarm.QUIET, level=alarm.QUIET)
+        return replace(record, pairs=alarm.QUIET, level=alarm.QUIET, form=alarm.QUIET)
     weight = terms.rules[observed.source].weight
     if terms.bar.pass_rate is None and observed.safe_passed is not None:
         outcome = (1 + observed.passed - observed.safe_passed) / 2
@@ -199,6 +201,8 @@ def _watch(record: Record, observed: Observed, terms: Terms, given: Given | None
     level = _level(record, terms, given)
     if level is None:
         return record
+    if observed.source is Source.ASSERTION:
+        return replace(record, form=alarm.after(record.form, float(observed.passed), level, weight))
     return replace(record, level=alarm.after(record.level, float(observed.passed), level, weight))
 
 
@@ -235,12 +239,13 @@ def _aged(generations: tuple[Generation, ...], at: float, terms: Terms) -> tuple
     return (*generations, Generation(newest.number + 1, at))
 
 
-def _weighed(generation: Generation, terms: Terms) -> Weighed:
+def _weighed(generation: Generation, terms: Terms, *, refuting: bool = False) -> Weighed:
+    """Of the sources that may raise trust; with *refuting* only of those whose failures show that a model fails."""
     compared = terms.bar.pass_rate is None
     weighed = []
     for source, tally in generation.tallies.items():
         rule = terms.rules[source]
-        if not rule.raises:
+        if not rule.raises or (refuting and not rule.refutes):
             continue
         if compared:
             counts = Counts(tally.lost, tally.paired - tally.lost - tally.won, tally.won)
@@ -258,6 +263,7 @@ def document_of(record: Record) -> dict[str, Any]:
         "suite": record.suite,
         "pairs": list(record.pairs),
         "level": list(record.level),
+        "form": list(record.form),
         "inputs": {
             "reference": list(record.inputs.reference),
             "window": list(record.inputs.window),
@@ -294,5 +300,6 @@ def record_of(document: Mapping[str, Any]) -> Record:
         suite=document["suite"],
         pairs=tuple(document["pairs"]),
         level=tuple(document["level"]),
+        form=tuple(document.get("form", alarm.QUIET)),  # a record of before it was watched has none
         inputs=Mix(tuple(inputs["reference"]), tuple(inputs["window"]), inputs["windows"]),
     )

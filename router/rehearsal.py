@@ -101,7 +101,7 @@ class FixedSize:
         return tally.passed >= _fewest_passed(tally.total, self._bar.pass_rate, self._bar.confidence)
 
     def learn(self, template: str, observed: Observed) -> None:
-        if observed.source is Source.SHADOW:
+        if observed.source is Source.SUITE:
             before = self._tallies.get(template, Tally())
             self._tallies[template] = before + tally_of(observed.passed, observed.safe_passed)
 
@@ -125,7 +125,7 @@ class PlainAverage:
         return tally.won - tally.lost >= -(self._bar.margin or 0) * tally.paired
 
     def learn(self, template: str, observed: Observed) -> None:
-        if observed.source is Source.SHADOW:
+        if observed.source is Source.SUITE:
             before = self._tallies.get(template, Tally())
             self._tallies[template] = before + tally_of(observed.passed, observed.safe_passed)
 
@@ -274,7 +274,7 @@ def _outcomes(version: Version, trusted: bool, bar: Bar, now: int, random: Rando
     coming = []
     if random.random() < SHADOW_SHARE * (1 - LOST_SHARE):
         at = now + random.randrange(DELAY_REQUESTS)
-        coming.append((at, Observed(Source.SHADOW, passed, now, at, safe_passed)))
+        coming.append((at, Observed(Source.SUITE, passed, now, at, safe_passed)))
     if trusted and random.random() < TELLS[passed]:
         at = now + random.randrange(DELAY_REQUESTS)
         coming.append((at, Observed(Source.FEEDBACK, passed, now, at)))

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from gateway.api.voices import Translated, Voice
 from gateway.errors import InvalidRequest, NotFound
 from gateway.held import Held, held_of
+from gateway.learning.shadows import HEADER as SHADOW_HEADER
 from gateway.responses import Kept, ResponseStore
 from gateway.schema import Asked, check, parse_object
 from gateway.shapes import responses
@@ -40,6 +41,8 @@ async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
     """Raises InvalidRequest, ModelNotFound, NotFound."""
     sent = parse_object(raw)
     body, history = await remembering(held, sent)
+    if body.get("store") is False:  # the chat body does not say so, and who wants nothing kept wants nothing compared
+        held.headers[SHADOW_HEADER] = b"off"
     body_bytes = len(raw) if body is sent and not history else len(orjson.dumps([body, history]))
     asked = check(responses.to_chat(body, history), body_bytes, held.runtime.catalog)
     return asked, _Responding(held, body, id=f"resp_{secrets.token_hex(16)}", history=history)

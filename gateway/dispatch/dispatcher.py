@@ -146,6 +146,20 @@ class Dispatcher:
                 await self._allow_retry(call, failed, problem)
             replica = await self._place(call, arrival, failed)
 
+    def has_spare(self) -> bool:
+        """Whether a call that may as well be left undone would be in nobody's way now: nobody waits, and one more place
+        stays free, or nothing at all is being answered.
+        """
+        return self._places.have_spare(asyncio.get_running_loop().time())
+
+    async def begin_aside(self, call: Call) -> Reply:
+        """Like `begin`, at once where it `has_spare`, else EngineBusy; nothing is repeated or hedged."""
+        now = asyncio.get_running_loop().time()
+        replica = self._places.take(call, now) if self._places.have_spare(now) else None
+        if replica is None:
+            raise EngineBusy("there is no place to spare")
+        return await self._ask(replica, call)
+
     async def _place(self, call: Call, arrival: int, avoid: Sequence[Replica] = ()) -> Replica:
         """A replica with a place for *call*, rather not one of *avoid*."""
         now = asyncio.get_running_loop().time()

@@ -63,6 +63,14 @@ class Places:
         """Whether `take` would find a place."""
         return not self._line and bool(self._free(now, avoid))
 
+    def have_spare(self, now: float) -> bool:
+        """Whether `take` would find a place and leave another, or all replicas are at rest."""
+        free = [replica for replica in self._free(now) if replica.says_ready()]
+        if self._line or not free:
+            return False
+        places = sum(replica.parallel - replica.in_flight for replica in free)
+        return places > 1 or not any(replica.in_flight for replica in self.replicas)
+
     async def wait(self, call: Call, arrival: int) -> Replica:
         """Like `take`, but when it is the turn of *call*. Raises EngineBusy, or EngineUnavailable if none is usable."""
         loop = asyncio.get_running_loop()

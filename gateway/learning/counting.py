@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, Row, and_, func, select, update
 
 from gateway.learning.section import LearningSection
 from gateway.learning.store import Contended, Key, RecordStore
+from gateway.ledger.charge import SHADOW
 from gateway.ledger.tables import charges, feedback
 from router.bar import Verdict
 from router.decision import Knowledge, Mode
@@ -118,6 +119,7 @@ class Counter:
             select(SUBJECT, charges.c.build, charges.c.prompt_tokens)
             .where(charges.c.at > since, charges.c.at <= until, charges.c.build.in_(builds), charges.c.cache.is_(None))
             .where(charges.c.template.is_not(None), charges.c.prompt_tokens.is_not(None))
+            .where(charges.c.operation.is_distinct_from(SHADOW))
             .limit(INPUTS_LIMIT)
         )
         lengths: dict[Key, list[int]] = defaultdict(list)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 NANO = Decimal(10**9)
+SHADOW = "shadow"  # the operation of a call that no client has asked for, see `gateway.learning.shadows`
 
 
 class Outcome(StrEnum):

@@ -48,7 +48,7 @@ charges = Table(
     Column("discarded_tokens", Integer, comment="of a cascade's or hedge's answer that no client saw"),
     Column("cache", String(16), comment="exact, semantic or idempotent; NULL when an engine was asked"),
     Column("team", String(128)),
-    Column("operation", String(16), comment="chat, completion, embedding, responses, messages or batch"),
+    Column("operation", String(16), comment="chat, completion, embedding, responses, messages, batch or shadow"),
     Column("evidence_group", String(64), comment="whose evidence decided and is earned; NULL when the template's own"),
     Column("decision", Text, comment="JSON (router.transcript); NULL when nothing was weighed, or it is not kept"),
     Index("charges_at", "at"),

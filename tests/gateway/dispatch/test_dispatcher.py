@@ -668,3 +668,35 @@ async def test_a_row_says_how_its_replicas_are_used() -> None:
         await one.begin(CALL)
     for reply in held:
         await reply.close()
+
+
+# Calls that may as well be left undone
+
+
+async def test_a_call_aside_takes_no_place_that_anybody_might_want() -> None:
+    """The only place when nothing is being answered; of several never the last."""
+    engine = FakeEngine()
+    one, many = dispatcher(engine), dispatcher(FakeEngine(), FakeEngine(), parallel=2)
+    first = await one.begin_aside(CALL)
+    assert not one.has_spare()
+    with pytest.raises(EngineBusy):
+        await one.begin_aside(CALL)
+    assert len(engine.calls) == 1
+    await first.close()
+    assert one.has_spare()
+    held = [await many.begin(CALL) for _ in range(3)]
+    assert not many.has_spare()
+    await held[0].close()
+    await (await many.begin_aside(CALL)).close()
+
+
+async def test_a_call_aside_is_asked_once() -> None:
+    engine = FakeEngine(failing(down))
+    one = dispatcher(engine, FakeEngine(failing(down)), retries=3)
+    with pytest.raises(EngineUnavailable):
+        await one.begin_aside(CALL)
+    assert (one.retries_total, one.in_flight) == (0, 0)
+
+
+async def test_there_is_nothing_to_spare_at_an_engine_that_is_not_ready() -> None:
+    assert not dispatcher(FakeEngine(state=EngineState.STARTING)).has_spare()

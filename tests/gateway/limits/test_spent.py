@@ -25,7 +25,13 @@ def database(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 
 def charge(
-    database: Engine, number: int, at: datetime, cost: int | None, caller: str | None, template: str | None
+    database: Engine,
+    number: int,
+    at: datetime,
+    cost: int | None,
+    caller: str | None,
+    template: str | None,
+    operation: str | None = None,
 ) -> None:
     row = {
         "id": f"req_{number}",
@@ -37,6 +43,7 @@ def charge(
         "cost_nano_usd": cost,
         "caller": caller,
         "template": template,
+        "operation": operation,
     }
     with database.begin() as connection:
         connection.execute(insert(charges).values(row))
@@ -79,3 +86,15 @@ def test_a_ledger_without_charges_has_spent_nothing(tmp_path_factory: pytest.Tem
     database = open_database(f"sqlite:///{tmp_path_factory.mktemp('empty') / 'pointsman.db'}")
     assert spent(database, NOW) == {}
     database.dispose()
+
+
+def test_shadows_are_their_own_callers_and_not_their_templates(database: Engine) -> None:
+    charge(database, 1, NOW, 1, "key_1", "t", "chat")
+    charge(database, 2, NOW, 2, "explorer", "t", "shadow")
+    charge(database, 3, NOW, 4, "key_1", "t")
+    found = {key: amount for key, amount in spent(database, NOW).items() if key.endswith("2026-11-25")}
+    assert found == {
+        "usd:caller:key_1:2026-11-25": 5,
+        "usd:caller:explorer:2026-11-25": 2,
+        "usd:template:t:2026-11-25": 5,
+    }
