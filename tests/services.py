@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tests.fakes import unused_port
@@ -52,6 +53,7 @@ def postgres_server() -> Iterator[str]:
         command = [str(initdb.with_name("postgres")), "-D", data]
         command += [word for setting in settings for word in ("-c", setting)]
         with _serving(command, port, owner, folder):
+            until(lambda: _lets_in(port), START_SECONDS, "PostgreSQL lets somebody in")  # it listens before that
             yield f"postgresql+psycopg://pointsman@127.0.0.1:{port}/postgres"
     finally:
         shutil.rmtree(folder)
@@ -77,6 +79,14 @@ def _answers(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
+        return False
+    return True
+
+
+def _lets_in(port: int) -> bool:
+    try:
+        psycopg.connect(f"host=127.0.0.1 port={port} user=pointsman dbname=postgres", connect_timeout=1).close()
+    except psycopg.OperationalError:
         return False
     return True
 
