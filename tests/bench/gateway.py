@@ -57,7 +57,7 @@ TASK = (  # the fixed part of a template with outcomes, letter for letter
     "Task: headlines.\nDoes this news headline say that the price of gold goes up, goes down, stays neutral, "
     "or none of these? Answer with one word: up, down, neutral or none."
 )
-BAR = "safe-0.2"  # under the default one the looks of a prompt prove nothing, and are not even looked at
+BAR = "safe-0.22"  # under the default one the looks of a prompt prove nothing, and are not even looked at
 HEADLINE = "Headline: Gold edges higher as dollar slips\nAnswer:"
 LONG_CHARACTERS = 32 * 1024
 
