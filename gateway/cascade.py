@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from models.engine import Call, Engine, EngineCut, EngineUnavailable, Reply, Usage
+from models.engine import Call, Engine, EngineCut, EngineUnavailable, Reply, Usage, Wrapped
 from router.check import Check
 from router.signals import TOP_LOGPROBS, Signals, signals_of
 
@@ -106,28 +106,16 @@ class _Held:
                 self._finish_reason = choice.get("finish_reason") or self._finish_reason
 
 
-class _Released(Reply):
+class _Released(Wrapped):
     """*reply* from its first block on; *shown* most likely tokens beside each, or no log-probabilities (None)."""
 
     def __init__(self, reply: Reply, blocks: list[bytes], shown: int | None) -> None:
         self._streamed = blocks[0].startswith(EVENT)
         self._shown = shown
-        self._reply = reply
-        super().__init__(b"".join(map(self._as_asked, blocks)))
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._reply.usage
-
-    @property
-    def engine_seconds(self) -> float | None:
-        return self._reply.engine_seconds
+        super().__init__(reply, b"".join(map(self._as_asked, blocks)))
 
     async def more(self) -> bytes:
         return self._as_asked(await self._reply.more())
-
-    async def _stop(self) -> None:
-        await self._reply.close()
 
     def _as_asked(self, block: bytes) -> bytes:
         if not block:

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from models.engine import Call, EngineCut, EngineRefused, EngineUnavailable, Operation, Reply, Usage
+from models.engine import Call, EngineCut, EngineRefused, EngineUnavailable, Operation, Reply, Wrapped
 
 HELD_LIMIT_CHARACTERS = 160  # of a text that may become a call: by then a name of 64 characters must have been said
 SCHEMA_NAME = "calls"
@@ -141,7 +141,7 @@ def may_become_calls(text: str, tools: Tools) -> bool:
     return match[1] in tools if match else len(begun) <= HELD_LIMIT_CHARACTERS
 
 
-class CallingReply(Reply):
+class CallingReply(Wrapped):
     """The answer of *reply*, whose text is told as calls where it consists of them. Text that may yet become a call is
     held back until it does, or cannot any more.
     """
@@ -162,17 +162,8 @@ class CallingReply(Reply):
         return calling
 
     def __init__(self, reply: Reply, events: "_Events | None") -> None:
-        super().__init__(b"")
-        self._reply = reply
+        super().__init__(reply, b"")
         self._events = events
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._reply.usage
-
-    @property
-    def engine_seconds(self) -> float | None:
-        return self._reply.engine_seconds
 
     async def more(self) -> bytes:
         return b"" if self._events is None else await self._next(await self._reply.more())
@@ -186,9 +177,6 @@ class CallingReply(Reply):
                 return told
             block = await self._reply.more()
         return self._events.take_held()
-
-    async def _stop(self) -> None:
-        await self._reply.close()
 
 
 def _told(document: bytes, tools: Tools, several: bool) -> bytes:

@@ -104,6 +104,25 @@ class Reply(ABC):
                 then()
 
 
+class Wrapped(Reply):
+    """*reply* told in another way: its counts and its end are those of *reply*."""
+
+    def __init__(self, reply: Reply, first: bytes) -> None:
+        super().__init__(first)
+        self._reply = reply
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._reply.usage
+
+    @property
+    def engine_seconds(self) -> float | None:
+        return self._reply.engine_seconds
+
+    async def _stop(self) -> None:
+        await self._reply.close()
+
+
 class EngineState(StrEnum):
     STARTING = "starting"
     READY = "ready"

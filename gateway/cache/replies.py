@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from models.engine import Reply, Usage
+from models.engine import Reply, Usage, Wrapped
 
 KEPT_LIMIT_BYTES = 1024 * 1024  # of one answer, as it comes; a longer one is not kept
 
@@ -31,23 +31,14 @@ class Replayed(Reply):
         """Nothing is held."""
 
 
-class Noted(Reply):
+class Noted(Wrapped):
     """*reply*, unchanged; *keep* gets its blocks when it has come to its end, and only then."""
 
     def __init__(self, reply: Reply, keep: Callable[[Sequence[bytes], Usage | None], Awaitable[None]]) -> None:
-        super().__init__(reply.first)
-        self._reply = reply
+        super().__init__(reply, reply.first)
         self._keep = keep
         self._blocks: list[bytes] | None = [reply.first]
         self._bytes = len(reply.first)
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._reply.usage
-
-    @property
-    def engine_seconds(self) -> float | None:
-        return self._reply.engine_seconds
 
     async def more(self) -> bytes:
         block = await self._reply.more()
@@ -63,6 +54,3 @@ class Noted(Reply):
         else:
             self._blocks.append(block)
         return block
-
-    async def _stop(self) -> None:
-        await self._reply.close()

@@ -11,31 +11,22 @@ import orjson
 
 from gateway.guardrails.rail import Guardrail
 from gateway.guardrails.sieve import Refused, Sieve, sieved
-from models.engine import Reply, Usage
+from models.engine import Reply, Wrapped
 
 TEXTS = ("reasoning_content", "reasoning", "content", "refusal", "text")
 REFUSED = "content_filter"
 
 
-class Guarded(Reply):
+class Guarded(Wrapped):
     """*reply* as the client may see it. `choices`: how many answers it holds; when all are over it is stopped."""
 
     def __init__(self, reply: Reply, rails: Sequence[Guardrail], *, streamed: bool, choices: int) -> None:
-        self._reply = reply
         self._rails = rails
         self._expected = choices
         self._choices: dict[int, _Choice] = {}
         self._last: dict[str, Any] = {}  # the last event that said something, as a model for one more
         self._ended = False
-        super().__init__(self._events(reply.first) if streamed else self._whole(reply.first))
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._reply.usage
-
-    @property
-    def engine_seconds(self) -> float | None:
-        return self._reply.engine_seconds
+        super().__init__(reply, self._events(reply.first) if streamed else self._whole(reply.first))
 
     async def more(self) -> bytes:
         while not self._ended:
@@ -45,9 +36,6 @@ class Guarded(Reply):
             if passed:
                 return passed
         return b""
-
-    async def _stop(self) -> None:
-        await self._reply.close()
 
     def _whole(self, block: bytes) -> bytes:
         document = orjson.loads(block)
