@@ -96,7 +96,7 @@ def _show(results: "Results") -> None:
     for draw_table in (_rows, _targets, _calibration, _aiq):
         draw_table(results)
     for note in results.notes:
-        console.print(note, highlight=False)
+        console.print(note, highlight=False, markup=False)
 
 
 def _rows(results: "Results") -> None:

@@ -40,6 +40,10 @@ class Promise(StrEnum):
     like these, with 95 % confidence. NEXT: for the mean of the evaluation prompts themselves, whose own noise adds to
     that of the calibration prompts: the confidence is raised so that the normal quantile grows by sqrt(1 + calibration
     / evaluation).
+
+    Where prompts held back are judged, the fitted ones calibrate too, by estimates of models that were fitted without
+    them. These come from other models than those of the judged prompts, so the two are only nearly exchangeable, and
+    the bound only nearly exact: a method with few distinct scores, such as a template's mean, shows it.
     """
 
     TUNED = "tuned"
