@@ -31,11 +31,11 @@ def undecided(template: str, models: Sequence[Model], knowledge: Knowledge) -> l
     """
     bar = knowledge.bar
     wanted = bar.pass_rate if bar.pass_rate is not None else -(bar.margin or 0)
-    cheaper = {model.build for model in knowledge.models[:-1]}
+    cheaper = {model.name for model in knowledge.models[:-1]}  # not by build, which the safe tier may share
     found = []
     for model in models:
         shown = knowledge.about(template, model.build)
-        if model.build in cheaper and (shown is None or (shown.verdict in OPEN and shown.upper >= wanted)):
+        if model.name in cheaper and (shown is None or (shown.verdict in OPEN and shown.upper >= wanted)):
             found.append(model)
     return found
 
