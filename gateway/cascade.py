@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
+from gateway.learning.answered import wants_json
 from models.engine import Call, Engine, EngineCut, EngineUnavailable, Reply, Usage, Wrapped
 from router.check import Check
 from router.signals import TOP_LOGPROBS, Signals, signals_of
 
-JSON_FORMATS = frozenset({"json_object", "json_schema"})
 EVENT = b"data: "
 
 
@@ -71,7 +71,7 @@ class _Held:
         self.ended = False
         self._reply = reply
         self._streamed = call.stream
-        self._as_json = (call.body.get("response_format") or {}).get("type") in JSON_FORMATS
+        self._as_json = wants_json(call.body)
         self.blocks: list[bytes] = []
         self._tokens: list[Mapping[str, Any]] = []
         self._text: list[str] = []

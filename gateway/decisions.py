@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import orjson
 from sqlalchemy import Engine, Row, select
 
-from gateway.ledger.charge import NANO
+from gateway.ledger.charge import usd_of
 from gateway.ledger.tables import charges, feedback
 from models.engine import Usage
 from router.replay import Served
@@ -60,7 +59,7 @@ def read_served(database: Engine, passes: dict[str, float], limit: int) -> Itera
         rows = connection.execute(wanted).all()
         told = _told(connection.execute(select(feedback.c.request_id, feedback.c.name, feedback.c.value)).all(), passes)
     for row in rows:
-        yield Served(orjson.loads(row.decision), row.model, _usage(row), _usd(row.cost_nano_usd), told.get(row.id))
+        yield Served(orjson.loads(row.decision), row.model, _usage(row), usd_of(row.cost_nano_usd), told.get(row.id))
 
 
 def _told(rows: Any, passes: dict[str, float]) -> dict[str, bool]:
@@ -77,7 +76,3 @@ def _usage(row: Row[Any]) -> Usage | None:
     if row.prompt_tokens is None or row.completion_tokens is None:
         return None
     return Usage(row.prompt_tokens, row.completion_tokens, row.cached_tokens or 0)
-
-
-def _usd(nano_usd: int | None) -> Decimal | None:
-    return None if nano_usd is None else Decimal(nano_usd) / NANO

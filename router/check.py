@@ -7,14 +7,13 @@ From which likelihood on it is released: calibrated on outcomes that nothing was
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from math import exp
 from pathlib import Path
 from types import MappingProxyType
 
+from router.logistic import chance
 from router.signals import NAMES, Signals
 
 BUILTIN_VERIFIERS = Path(__file__).with_name("data") / "verifiers.json"
-LARGEST_LOGIT = 50.0  # exp of more overflows nothing yet, and says nothing more
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +34,7 @@ class Verifier:
         """0 to 1; 0 for what is no sound answer."""
         if not signals.is_sound:
             return 0.0
-        z = self.bias
-        for weight, mean, scale, value in zip(self.weights, self.means, self.scales, signals.values, strict=True):
-            if value is not None:
-                z += weight * (value - mean) / scale
-        return 1 / (1 + exp(-max(-LARGEST_LOGIT, min(LARGEST_LOGIT, z))))
+        return chance(self.bias, self.weights, self.means, self.scales, signals.values)
 
 
 # By template, model build, and whether it was fitted on beginnings of answers (`Outcome.first_signals`).

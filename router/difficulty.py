@@ -6,13 +6,12 @@ Reads one JSON file; fitting it is `router.fit`, saying from which score on it m
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import exp
 from pathlib import Path
 
 from router.features import FEATURES
+from router.logistic import chance
 
 BUILTIN_DIFFICULTY = Path(__file__).with_name("data") / "difficulty.json"
-LARGEST_LOGIT = 50.0  # exp of more overflows nothing yet, and says nothing more
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +25,7 @@ class SolveModel:
 
     def chance(self, features: tuple[float, ...]) -> float:
         """0 to 1."""
-        z = self.bias
-        for weight, mean, scale, value in zip(self.weights, self.means, self.scales, features, strict=True):
-            z += weight * (value - mean) / scale
-        return 1 / (1 + exp(-max(-LARGEST_LOGIT, min(LARGEST_LOGIT, z))))
+        return chance(self.bias, self.weights, self.means, self.scales, features)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import log1p
 from typing import Any
 
-import orjson
+from prompts.compare import is_json
 
 REFUSAL = re.compile(
     r"\s*(?:I(?:'m| am) (?:sorry|unable|not able)|I (?:can(?:no|')t|cannot|won't|do(?: not|n't) have)|"
@@ -68,17 +68,9 @@ def signals_of(
         mean_margin=_mean(margins),
         finish_reason=finish_reason,
         refuses=REFUSAL.match(text[:REFUSAL_CHARACTERS]) is not None,
-        well_formed=_is_json(text) if as_json and finish_reason is not None else None,
+        well_formed=is_json(text) if as_json and finish_reason is not None else None,
     )
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _is_json(text: str) -> bool:
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True

@@ -1,6 +1,6 @@
 """What an answer says, read off its blocks once it is whole. Pure; knows OpenAI's chat completions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,6 @@ def said(blocks: Sequence[bytes], *, streamed: bool) -> Said | None:
         return None
 
 
-def wants_json(body: dict[str, Any]) -> bool:
+def wants_json(body: Mapping[str, Any]) -> bool:
     asked = body.get("response_format")
     return isinstance(asked, dict) and asked.get("type") in JSON_FORMATS

@@ -61,3 +61,8 @@ class Charge(NamedTuple):
 def nano_usd(amount: Decimal | None) -> int | None:
     """Money as the database keeps it: whole billionths of a dollar, None for unknown."""
     return None if amount is None else int((amount * NANO).to_integral_value(ROUND_HALF_EVEN))
+
+
+def usd_of(nano: int | None) -> Decimal | None:
+    """What `nano_usd` wrote."""
+    return None if nano is None else Decimal(nano) / NANO

@@ -1,12 +1,11 @@
 """What single requests cost, as the ledger has it. Reads; blocking."""
 
 from collections.abc import Iterable
-from decimal import Decimal
 from time import monotonic, sleep
 
 from sqlalchemy import Engine, select
 
-from gateway.ledger.charge import NANO
+from gateway.ledger.charge import usd_of
 from gateway.ledger.tables import charges
 from router.ways import Spent
 
@@ -35,5 +34,5 @@ def _read(database: Engine, request_ids: list[str]) -> dict[str, Spent]:
             part = request_ids[start : start + IDS_PER_QUERY]
             wanted = select(charges.c.id, charges.c.cost_nano_usd, charges.c.discarded_tokens)
             for request_id, nano, discarded in connection.execute(wanted.where(charges.c.id.in_(part))):
-                read[request_id] = Spent(None if nano is None else Decimal(nano) / NANO, discarded)
+                read[request_id] = Spent(usd_of(nano), discarded)
     return read
