@@ -31,8 +31,8 @@ from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
 from prompts.message import template_key
 from router.decision import Basis, Decision, Knowledge, Mode, Question, Strategy
-from router.features import features
 from router.groups import Groups
+from router.looks import looks
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +120,7 @@ def decide(
             group = groups.of(template, asked.body) if groups and template and not knowledge.knows(template) else None
             question = Question(
                 group or template,
-                lambda: features(asked.body),
+                lambda: looks(asked.body),
                 streamed=asked.stream,
                 checkable=(asked.body.get("n") or 1) == 1,
             )

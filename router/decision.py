@@ -13,6 +13,7 @@ from router.bar import Bar, Shown, Verdict
 from router.check import Check
 from router.difficulty import Difficulty
 from router.evidence import Evidence
+from router.looks import Looks, looks_of
 from router.record import Given
 from router.trust import Threshold
 
@@ -21,19 +22,15 @@ TYPICAL = Usage(prompt_tokens=400, completion_tokens=100)  # for comparing what 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request as the router sees it: its template, None when nothing in it is fixed, and its features, which may be a
-    function of nothing, called only when they are looked at. `checkable`: its answer can be looked at before the client
+    """A request as the router sees it: its template, None when nothing in it is fixed, and `look`, which says what it
+    looks like and is called only when that is asked for. `checkable`: its answer can be looked at before the client
     sees it.
     """
 
     template: str | None
-    looks: tuple[float, ...] | Callable[[], tuple[float, ...]]
+    look: Callable[[], Looks] = looks_of
     streamed: bool = False
     checkable: bool = False
-
-    @property
-    def features(self) -> tuple[float, ...]:
-        return self.looks() if callable(self.looks) else self.looks
 
 
 class Mode(StrEnum):
@@ -137,6 +134,18 @@ class Knowledge:
         shown = self._shown.get((template, build)) if template else None
         return shown if shown is None or self._asked is None else self._asked.rejudged(shown)
 
+    def leaves_open(self, template: str | None, build: str) -> bool:
+        """Whether its looks may decide of a prompt: its template was measured, and outcomes alone have not decided.
+
+        What a solve model makes of a template that it was not fitted on is no better than a guess (router/README.md).
+        """
+        shown = self.about(template, build)
+        return (
+            template is not None
+            and (shown is None or shown.verdict is Verdict.UNKNOWN)
+            and self.difficulty.compares(build, self.safe.build, template)
+        )
+
     def check(self, question: Question, model: Model) -> Check | None:
         """What an answer of *model* would have to show; None where nothing would prove it."""
         if not question.checkable or question.template is None or Ability.LOGPROBS not in model.abilities:
@@ -150,15 +159,15 @@ class Knowledge:
         """What is known of each model for this request, cheapest tier first."""
         found: list[Candidate] = []
         decided = False  # by outcomes of a cheaper model; then nobody looks at the prompt, which takes time
-        features: tuple[float, ...] | None = None
+        looks: Looks | None = None
         for model in self.models:
             cheaper = model is not self.safe
             shown = self.about(question.template, model.build) if cheaper else None
             threshold = self.thresholds.get(model.build) if cheaper else None
             score = None
-            if threshold is not None and not decided and (shown is None or shown.verdict is Verdict.UNKNOWN):
-                features = question.features if features is None else features
-                score = self.difficulty.expected_difference(model.build, self.safe.build, features)
+            if threshold is not None and not decided and self.leaves_open(question.template, model.build):
+                looks = question.look() if looks is None else looks
+                score = self.difficulty.expected_difference(model.build, self.safe.build, looks, question.template)
             check = self.check(question, model) if cheaper else None
             usd = self._typical_usd[model.name]
             found.append(Candidate(model.name, model.build, usd, shown, threshold, score, check))

@@ -1,31 +1,53 @@
-"""How likely a model solves a prompt, judged by its looks: a logistic model per build over `router.features`.
+"""How likely a model solves a prompt, judged by its template, its features and its words: a logistic model per build.
 
 Reads one JSON file; fitting it is `router.fit`, saying from which score on it may be trusted is `router.trust`.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import sqrt
 from pathlib import Path
+from struct import pack, unpack
 
 from router.features import FEATURES
-from router.logistic import chance
+from router.logistic import sigmoid
+from router.looks import Looks
+from router.words import PLACES
 
 BUILTIN_DIFFICULTY = Path(__file__).with_name("data") / "difficulty.json"
+MOST_DEVIATIONS = 4.0  # a feature further off its mean is taken to be that far: one odd number may not decide
 
 
 @dataclass(frozen=True, slots=True)
 class SolveModel:
-    """P(this build solves the prompt) = sigmoid(bias + sum w_i * (x_i - mean_i) / scale_i)."""
+    """P(this build solves the prompt) = sigmoid(bias + offset of its template + sum w_i * z_i + mean weight of words).
+
+    z_i = (x_i - mean_i) / scale_i, at most MOST_DEVIATIONS either way. `offsets`: of templates that were fitted on;
+    another has none, the prior of all. `words`: a weight for each of `router.words.PLACES`, or none; their sum over a
+    prompt's words is divided by the root of how many there are, so that each prompt's words have length one.
+    """
 
     bias: float
     weights: tuple[float, ...]
     means: tuple[float, ...]
     scales: tuple[float, ...]
+    offsets: Mapping[str, float] = field(default_factory=dict)
+    words: Sequence[float] = ()
 
-    def chance(self, features: tuple[float, ...]) -> float:
+    def chance(self, looks: Looks, template: str | None = None) -> float:
         """0 to 1."""
-        return chance(self.bias, self.weights, self.means, self.scales, features)
+        z = self.bias + self.offsets.get(template or "", 0.0) + self.of_words(looks.words)
+        for weight, mean, scale, value in zip(self.weights, self.means, self.scales, looks.features, strict=True):
+            z += weight * max(-MOST_DEVIATIONS, min(MOST_DEVIATIONS, (value - mean) / scale))
+        return sigmoid(z)
+
+    def of_words(self, words: Sequence[int]) -> float:
+        """What the *words* alone add to the logit."""
+        if not self.words or not words:
+            return 0.0
+        return sum(map(self.words.__getitem__, words)) / sqrt(len(words))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +56,18 @@ class Difficulty:
 
     models: Mapping[str, SolveModel]
 
-    def expected_difference(self, build: str, safe_build: str, features: tuple[float, ...]) -> float | None:
+    def compares(self, build: str, safe_build: str, template: str) -> bool:
+        """Whether both builds were fitted on prompts of this template."""
+        model, safe = self.models.get(build), self.models.get(safe_build)
+        return model is not None and safe is not None and template in model.offsets and template in safe.offsets
+
+    def expected_difference(self, build: str, safe_build: str, looks: Looks, template: str | None) -> float | None:
         """P(the build solves it) - P(the safe tier does), -1 to 1; None when either was never fitted.
 
         The gain of escalating, not the difficulty, is what routing is about: where both fail, nothing is gained.
         """
         model, safe = self.models.get(build), self.models.get(safe_build)
-        return model.chance(features) - safe.chance(features) if model and safe else None
+        return model.chance(looks, template) - safe.chance(looks, template) if model and safe else None
 
 
 def write_solve_models(path: Path, models: Mapping[str, tuple[str, SolveModel]]) -> None:
@@ -52,6 +79,8 @@ def write_solve_models(path: Path, models: Mapping[str, tuple[str, SolveModel]])
             "weights": list(map(rounded, model.weights)),
             "means": list(map(rounded, model.means)),
             "scales": list(map(rounded, model.scales)),
+            "offsets": {template: rounded(model.offsets[template]) for template in sorted(model.offsets)},
+            "words": _halves(model.words),
         }
         for build, (name, model) in models.items()
     }
@@ -70,7 +99,26 @@ def load_difficulty(path: Path = BUILTIN_DIFFICULTY) -> Difficulty:
         raise ValueError(f"{path} was fitted on other features; fit it anew with: pointsman ladder fit")
     return Difficulty(
         {
-            build: SolveModel(m["bias"], tuple(m["weights"]), tuple(m["means"]), tuple(m["scales"]))
+            build: SolveModel(
+                bias=m["bias"],
+                weights=tuple(m["weights"]),
+                means=tuple(m["means"]),
+                scales=tuple(m["scales"]),
+                offsets=m["offsets"],
+                words=_from_halves(m["words"], path),
+            )
             for build, m in raw["models"].items()
         }
     )
+
+
+def _halves(words: Sequence[float]) -> str:
+    """Two bytes each (IEEE 754 half precision, little-endian), in base64: 22 kB of a build."""
+    return b64encode(pack(f"<{len(words)}e", *words)).decode()
+
+
+def _from_halves(text: str, path: Path) -> tuple[float, ...]:
+    raw = b64decode(text, validate=True)
+    if len(raw) not in (0, 2 * PLACES):
+        raise ValueError(f"{path} was fitted on words hashed otherwise; fit it anew with: pointsman ladder fit")
+    return unpack(f"<{len(raw) // 2}e", raw)

@@ -1,7 +1,7 @@
 """Builds what the router knows from the committed tables. Prompts kept for judging the router are never looked at."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from models.catalog import Model
 from router.bar import Bar
@@ -10,7 +10,7 @@ from router.decision import Knowledge
 from router.difficulty import Difficulty, load_difficulty
 from router.evidence import count
 from router.ladder import Split, split_of
-from router.outcomes import FIRST_TOKENS, Outcome, read_features, read_outcomes
+from router.outcomes import FIRST_TOKENS, Outcome, read_outcomes
 from router.probed import NOTHING, Probed
 from router.trust import checks, thresholds
 
@@ -31,18 +31,17 @@ def load_knowledge(models: Sequence[Model], bar: Bar, hold: Hold = HOLD, probed:
 
     Raises OSError or ValueError when the tables cannot be read.
     """
-    outcomes, features, difficulty = list(read_outcomes()), read_features(), load_difficulty()
+    outcomes, difficulty = list(read_outcomes()), load_difficulty()
     builds = {o.build for o in outcomes}
-    outcomes += [o for o in probed.outcomes if o.build not in builds and o.prompt_id in features]
+    outcomes += [o for o in probed.outcomes if o.build not in builds]
     both = Difficulty({**probed.difficulty.models, **difficulty.models})
-    return make_knowledge(models, bar, outcomes, features, both, load_verifiers(), hold)
+    return make_knowledge(models, bar, outcomes, both, load_verifiers(), hold)
 
 
 def make_knowledge(
     models: Sequence[Model],
     bar: Bar,
     outcomes: Iterable[Outcome],
-    features: Mapping[str, tuple[float, ...]],
     difficulty: Difficulty,
     verifiers: Verifiers = NO_VERIFIERS,
     hold: Hold = HOLD,
@@ -52,11 +51,12 @@ def make_knowledge(
     calibration = [o for o in known if split_of(o.prompt_id) is Split.CALIBRATE]
     safe_build = models[-1].build
     cheaper = [model.build for model in models[:-1]]
-    return Knowledge(
+    knowledge = Knowledge(
         models=tuple(models),
         evidence=count(known, safe_build),
         difficulty=difficulty,
-        thresholds=thresholds(cheaper, safe_build, calibration, features, difficulty, bar),
+        thresholds={},
         bar=bar,
         checks=checks(cheaper, safe_build, calibration, verifiers, bar, hold.tokens, hold.seconds),
     )
+    return replace(knowledge, thresholds=thresholds(cheaper, safe_build, known, knowledge.leaves_open, bar))

@@ -18,4 +18,9 @@ def chance(
     for weight, mean, scale, value in zip(weights, means, scales, values, strict=True):
         if value is not None:
             z += weight * (value - mean) / scale
-    return 1 / (1 + exp(-max(-LARGEST_LOGIT, min(LARGEST_LOGIT, z))))
+    return sigmoid(z)
+
+
+def sigmoid(logit: float) -> float:
+    """0 to 1."""
+    return 1 / (1 + exp(-max(-LARGEST_LOGIT, min(LARGEST_LOGIT, logit))))

@@ -1,4 +1,4 @@
-"""The committed tables: which model build answered which prompt right, and each prompt's features. No prompt text."""
+"""The committed tables: which model build answered which prompt right, and each prompt's looks. No prompt text."""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,13 +6,16 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from router.features import FEATURES
+from router.looks import Looks
 from router.signals import Signals
+from router.words import packed, unpacked
 
 DATA = Path(__file__).with_name("data")
 BUILTIN_OUTCOMES = DATA / "outcomes.csv"
-BUILTIN_FEATURES = DATA / "features.csv"
+BUILTIN_LOOKS = DATA / "looks.csv"
 FIRST_TOKENS = 16  # of an answer: a second of a small model's on a laptop
 FEATURE_DIGITS = 5  # significant
+WORDS = "words"  # the column of `router.words`
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +24,8 @@ class Outcome:
 
     Log-probabilities are natural, over the answer's tokens; None for an empty answer. `first_`: over the first
     FIRST_TOKENS of them. `said`: a digest of what was graded, the same for two answers that say the same. `seconds`:
-    the engine's, while it answered others too. Empty or None where a run did not record it.
+    the engine's, while it answered others too. Empty or None where a run did not record it. `chance`: how likely it
+    was to be right by a solve model that was not fitted on it, 0 to 1; None where there is none.
     """
 
     prompt_id: str
@@ -41,6 +45,7 @@ class Outcome:
     first_mean_margin: float | None = None
     said: str = ""
     seconds: float | None = None
+    chance: float | None = None
 
     @property
     def signals(self) -> Signals:
@@ -73,6 +78,7 @@ FRACTIONS = frozenset(
         "first_min_logprob",
         "first_mean_margin",
         "seconds",
+        "chance",
     }
 )
 COUNTS = frozenset({"prompt_tokens", "completion_tokens"})
@@ -98,19 +104,23 @@ def read_outcomes(path: Path = BUILTIN_OUTCOMES) -> Iterator[Outcome]:
             raise ValueError(f"{path}, line {line}: {error}") from error
 
 
-def write_features(path: Path, rows: Mapping[str, tuple[float, ...]]) -> None:
-    """One line per prompt id: its features, in the order of `router.features.FEATURES`."""
+def write_looks(path: Path, rows: Mapping[str, Looks]) -> None:
+    """One line per prompt id: its features, in the order of `router.features.FEATURES`, and the places of its words."""
     with path.open("w", newline="", encoding="utf-8") as out:
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["prompt_id", *FEATURES])
+        writer.writerow(["prompt_id", *FEATURES, WORDS])
         for prompt_id in sorted(rows):
-            writer.writerow([prompt_id, *(f"{value:.{FEATURE_DIGITS}g}" for value in rows[prompt_id])])
+            of = rows[prompt_id]
+            features = (f"{value:.{FEATURE_DIGITS}g}" for value in of.features)
+            writer.writerow([prompt_id, *features, packed(of.words)])
 
 
-def read_features(path: Path = BUILTIN_FEATURES) -> dict[str, tuple[float, ...]]:
+def read_looks(path: Path = BUILTIN_LOOKS) -> dict[str, Looks]:
     """Raises OSError, or ValueError when the table was made for other features than this code computes."""
-    rows = _rows(path, ("prompt_id", *FEATURES))
-    return {row["prompt_id"]: tuple(float(row[name]) for name in FEATURES) for _, row in rows}
+    return {
+        row["prompt_id"]: Looks(tuple(float(row[name]) for name in FEATURES), unpacked(row[WORDS]))
+        for _, row in _rows(path, ("prompt_id", *FEATURES, WORDS))
+    }
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -73,7 +73,7 @@ class Pointsman:
         self._knowledge = Knowledge((SMALL, LARGE), Evidence({}), Difficulty({}), {}, bar)
 
     def trusts(self, template: str) -> bool:
-        return EvidenceFirst().decide(Question(template, ()), self._knowledge).model == SMALL.name
+        return EvidenceFirst().decide(Question(template), self._knowledge).model == SMALL.name
 
     def learn(self, template: str, observed: Observed) -> None:
         record = self._records.get(template) or new_record(len(self._records) + 1)

@@ -7,12 +7,14 @@ the catalogue's measured speeds, so that the table is the same on every machine.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
 from models.catalog import Model
 from models.engine import Usage
 from router.bounds import lower_bound, upper_bound
 from router.decision import Basis, Decision, Knowledge, Question, Strategy
 from router.ladder import Split, split_of
+from router.looks import Looks
 from router.outcomes import Outcome
 
 INTERVAL_CONFIDENCE = 0.95
@@ -61,7 +63,7 @@ class _Tried:
 
 def report(
     outcomes: Iterable[Outcome],
-    features: Mapping[str, tuple[float, ...]],
+    looks: Mapping[str, Looks],
     strategy: Strategy,
     knowledge: Knowledge,
 ) -> Report:
@@ -69,7 +71,7 @@ def report(
 
     Raises ValueError when there are none, or when a model has no price or speed.
     """
-    tried = _tried(outcomes, features, knowledge)
+    tried = _tried(outcomes, looks, knowledge)
     if not tried:
         names = ", ".join(model.name for model in knowledge.models)
         raise ValueError(f"no test prompt was answered by all of {names}; collect more with: pointsman ladder collect")
@@ -103,9 +105,7 @@ def report(
     return Report(rows, tasks)
 
 
-def _tried(
-    outcomes: Iterable[Outcome], features: Mapping[str, tuple[float, ...]], knowledge: Knowledge
-) -> list[_Tried]:
+def _tried(outcomes: Iterable[Outcome], looks: Mapping[str, Looks], knowledge: Knowledge) -> list[_Tried]:
     builds = {model.build: model.name for model in knowledge.models}
     by_prompt: dict[str, dict[str, Outcome]] = {}
     for outcome in outcomes:
@@ -115,7 +115,7 @@ def _tried(
     for prompt_id, answers in sorted(by_prompt.items()):
         if len(answers) == len(builds):
             one = next(iter(answers.values()))
-            question = Question(one.template, features[prompt_id], checkable=True)
+            question = Question(one.template, partial(looks.__getitem__, prompt_id), checkable=True)
             tried.append(_Tried(question, one.task, answers))
     return tried
 

@@ -3,17 +3,18 @@
 Two estimates have one: a prompt's looks (`Threshold`), and the signals of an answer (`router.check.Check`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
-from router.bar import Bar, Tally, Verdict
+from router.bar import Bar, Shown, Tally, Verdict
 from router.check import Check, Verifier, Verifiers
-from router.difficulty import Difficulty
 from router.evidence import tally_of
 from router.outcomes import FIRST_TOKENS, Outcome
 from router.signals import Signals
 
 STEPS = 20  # candidate thresholds: the best 1/20, 2/20, ... of the calibration prompts
+STARTS = (1, 5, 10, 20)  # steps: the best twentieth, quarter, half, and all
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,48 +28,61 @@ class Threshold:
 def thresholds(
     builds: Iterable[str],
     safe_build: str,
-    calibration: Sequence[Outcome],
-    features: Mapping[str, tuple[float, ...]],
-    difficulty: Difficulty,
+    outcomes: Collection[Outcome],
+    is_open: Callable[[str, str], bool],
     bar: Bar,
 ) -> dict[str, Threshold]:
-    """For each of *builds* the lowest threshold that holds the bar; a build without one is left out."""
-    safe_was_right = {o.prompt_id: o.correct for o in calibration if o.build == safe_build}
-    found = {}
-    for build in builds:
-        scored = []
-        for outcome in calibration:
-            if outcome.build != build or outcome.prompt_id not in safe_was_right:
-                continue
-            score = difficulty.expected_difference(build, safe_build, features[outcome.prompt_id])
-            if score is not None:
-                scored.append((score, tally_of(outcome.correct, safe_was_right[outcome.prompt_id])))
-        threshold = lowest_threshold(scored, bar)
-        if threshold is not None:
-            found[build] = threshold
-    return found
+    """For each of *builds* the lowest threshold that holds the bar; a build without one is left out.
+
+    Calibrated on what looks will decide, and nothing else: templates of which outcomes alone leave it open whether the
+    build holds the bar (*is_open*, by template and build), each outcome with what was expected of it by a model that
+    had not seen it.
+    """
+    safe = {o.prompt_id: o for o in outcomes if o.build == safe_build and o.chance is not None}
+    wanted = set(builds)
+    scored: dict[str, list[tuple[float, Tally]]] = {}
+    for outcome in outcomes:
+        beside = safe.get(outcome.prompt_id)
+        if outcome.build not in wanted or outcome.chance is None or beside is None or beside.chance is None:
+            continue
+        if is_open(outcome.template, outcome.build):
+            pair = (outcome.chance - beside.chance, tally_of(outcome.correct, beside.correct))
+            scored.setdefault(outcome.build, []).append(pair)
+    found = {build: lowest_threshold(pairs, bar) for build, pairs in scored.items()}
+    return {build: threshold for build, threshold in found.items() if threshold is not None}
 
 
 def lowest_threshold(scored: Iterable[tuple[float, Tally]], bar: Bar) -> Threshold | None:
     """The lowest score above which the tally holds *bar*; None when no score does.
 
-    Fixed-sequence testing (Angelopoulos et al., "Learn then Test", arXiv 2110.01052, section 3): candidates are tried
-    from the strictest down and the first that fails ends the search, so that many looks cost no confidence. Candidates
-    too small to hold the bar even where all is right and nothing is lost are skipped: that depends on their size alone.
+    Fixed-sequence testing from several starts (Angelopoulos et al., "Learn then Test", arXiv 2110.01052, section 3):
+    from each, candidates are tried from the stricter to the looser, and the first that fails ends its sequence, so that
+    many looks cost no confidence; the starts share it. With one start, the strictest, a few unlucky prompts at the top
+    would end it all. Candidates too small to hold the bar even where all is right and nothing is lost are skipped: that
+    depends on their size alone.
     """
     best_first = sorted(scored, key=lambda pair: pair[0], reverse=True)
-    best = None
-    for step in range(1, STEPS + 1):
+    shared = replace(bar, confidence=1 - (1 - bar.confidence) / len(STARTS))
+
+    @cache
+    def shown(step: int) -> Shown | None:
+        """None for a candidate that is too small."""
         size = len(best_first) * step // STEPS
-        perfect = Tally(passed=size, total=size, paired=size)
-        if bar.judge(perfect).verdict is not Verdict.HOLDS:
-            continue
+        if shared.judge(Tally(passed=size, total=size, paired=size)).verdict is not Verdict.HOLDS:
+            return None
         score = best_first[size - 1][0]
-        shown = bar.judge(sum((tally for s, tally in best_first if s >= score), Tally()))
-        if shown.verdict is not Verdict.HOLDS:
-            break
-        best = Threshold(score, shown.says)
-    return best
+        return shared.judge(sum((tally for s, tally in best_first if s >= score), Tally()))
+
+    lowest = 0
+    for start in STARTS:
+        for step in range(start, STEPS + 1):
+            found = shown(step)
+            if found is not None and found.verdict is not Verdict.HOLDS:
+                break
+            if found is not None:
+                lowest = max(lowest, step)
+    holding = shown(lowest) if lowest else None
+    return Threshold(best_first[len(best_first) * lowest // STEPS - 1][0], holding.says) if holding else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,16 @@ from models.engine import Engine, EngineState
 from prompts.message import template_key
 from router.check import BUILTIN_VERIFIERS, write_verifiers
 from router.collect import Answered, collect, read_answers
-from router.features import features
 from router.ladder import LadderPrompt, read_ladder, sample
+from router.looks import looks
 from router.outcomes import (
-    BUILTIN_FEATURES,
+    BUILTIN_LOOKS,
     BUILTIN_OUTCOMES,
     DATA,
     Outcome,
-    read_features,
+    read_looks,
     read_outcomes,
-    write_features,
+    write_looks,
     write_outcomes,
 )
 
@@ -81,7 +81,7 @@ def collect_answers(
 @app.command()
 @_told()
 def publish(ladder: LadderFile) -> None:
-    """Add what was collected to the tables that the router learns from: outcomes, and features of the prompts.
+    """Add what was collected to the tables that the router learns from: outcomes, and looks of the prompts.
 
     There is no text of either in them. A new outcome takes the place of an older one of the same prompt and model.
     """
@@ -90,10 +90,10 @@ def publish(ladder: LadderFile) -> None:
     outcomes.update({(a.prompt_id, a.build): a for a in answers})
     write_outcomes(BUILTIN_OUTCOMES, outcomes.values())
     answered = {prompt_id for prompt_id, _ in outcomes}
-    rows = dict(read_features())
-    rows.update({p.id: features({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered})
-    write_features(BUILTIN_FEATURES, rows)
-    there = f"{len(outcomes)} outcomes and the features of {len(rows)} prompts are in {DATA}"
+    rows = dict(read_looks())
+    rows.update({p.id: looks({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered})
+    write_looks(BUILTIN_LOOKS, rows)
+    there = f"{len(outcomes)} outcomes and the looks of {len(rows)} prompts are in {DATA}"
     console.print(f"{there}, {len(answers)} of these outcomes new or anew", soft_wrap=True)
 
 
@@ -103,11 +103,13 @@ def fit() -> None:
     """Learn from the committed tables how hard a prompt is for each model. Needs the extra `fit`."""
     from router.difficulty import BUILTIN_DIFFICULTY
     from router.fit import fit as fit_all  # scikit-learn: two seconds to import
-    from router.fit import fit_verifiers, write_difficulty
+    from router.fit import fit_verifiers, with_chances, write_difficulty
 
-    fitted = fit_all(read_outcomes(), read_features(), lambda name: console.print(f"fitting {name}"))
+    outcomes = list(read_outcomes())
+    fitted = fit_all(outcomes, read_looks(), lambda name: console.print(f"fitting {name}"))
     write_difficulty(BUILTIN_DIFFICULTY, fitted)
-    verifiers = fit_verifiers(read_outcomes())
+    write_outcomes(BUILTIN_OUTCOMES, with_chances(outcomes, fitted))
+    verifiers = fit_verifiers(outcomes)
     write_verifiers(BUILTIN_VERIFIERS, verifiers)
     shown = table("model", "prompts.", "AUC held out.", "AUC unseen task.")
     for one in fitted:
@@ -134,7 +136,7 @@ def report(
         _show_signals(load_catalog(settings.catalog))
         return
     knowledge = load_knowledge_for(served_catalog(settings), settings)
-    made = make_report(read_outcomes(), read_features(), STRATEGIES[strategy or settings.strategy](), knowledge)
+    made = make_report(read_outcomes(), read_looks(), STRATEGIES[strategy or settings.strategy](), knowledge)
     shown = table("chosen", "prompts.", "right.", "95 % interval.", "large calls.", "USD per 1,000.", "seconds.")
     for row in made.rows:
         interval = f"{row.interval[0]:.1%} to {row.interval[1]:.1%}" if row.interval else ""

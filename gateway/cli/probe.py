@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +18,7 @@ from models.engine import EngineError
 from router.collect import Answered, read_answers
 from router.difficulty import SolveModel, load_difficulty
 from router.ladder import LadderPrompt, Split, read_ladder, split_of
-from router.outcomes import read_features, read_outcomes
+from router.outcomes import read_looks, read_outcomes
 from router.probed import PROBE_SET, add_probed, read_probe_set, read_probed, write_probe_set
 
 if TYPE_CHECKING:  # the extra `fit` may not be installed
@@ -126,8 +127,11 @@ def _probe(settings: Settings, model: Model, prompts: Sequence[LadderPrompt]) ->
     answers = {prompt_id: a for prompt_id, a in answers.items() if prompt_id in wanted}
     fitted = [a for a in answers.values() if split_of(a.prompt_id) is Split.FIT]
     builtin = load_difficulty().models
-    found = profile(fitted, read_features(), [of for build, of in builtin.items() if build != model.build])
-    add_probed(folder, found, list(answers.values()))
+    looks = read_looks()
+    found = profile(fitted, looks, [of for build, of in builtin.items() if build != model.build])
+    unseen = [a for a in answers.values() if split_of(a.prompt_id) is Split.CALIBRATE]
+    judged = [replace(a, chance=found.chance(looks[a.prompt_id], a.template)) for a in unseen]
+    add_probed(folder, found, [*fitted, *judged])
     _show(model, list(answers.values()), len(fitted), found, builtin.get(model.build))
     console.print(f"kept in {folder}", highlight=False, soft_wrap=True)
 
@@ -135,12 +139,12 @@ def _probe(settings: Settings, model: Model, prompts: Sequence[LadderPrompt]) ->
 def _show(
     model: Model, answers: Sequence[Answered], fitted: int, found: SolveModel, builtin: SolveModel | None
 ) -> None:
-    looks = read_features()
+    looks = read_looks()
     shown = table("task", "prompts.", "right.", "profile says.")
     for task in sorted({a.task for a in answers}):
         inside = [a for a in answers if a.task == task]
         right = sum(a.correct for a in inside) / len(inside)
-        said = sum(found.chance(looks[a.prompt_id]) for a in inside) / len(inside)
+        said = sum(found.chance(looks[a.prompt_id], a.template) for a in inside) / len(inside)
         shown.add_row(task, str(len(inside)), f"{right:.0%}", f"{said:.0%}")
     console.print(shown)
     console.print(

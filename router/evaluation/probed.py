@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.catalog import AUTO
 from router.agreement import area
 from router.difficulty import SolveModel
 from router.evaluation.tables import OutcomeTable
-from router.features import features
 from router.fit import solve_model_of
 from router.ladder import Split, split_of
+from router.looks import Looks, looks_of
 from router.outcomes import Outcome
 from router.probe import balanced, profile, shares_of
 
@@ -54,7 +53,7 @@ class _Set:
     """Tables that belong together, and the models that all of them have."""
 
     outcomes: Mapping[str, Mapping[str, Outcome]]  # by model, then by prompt
-    features: Mapping[str, tuple[float, ...]]
+    looks: Mapping[str, Looks]
 
 
 def evaluate_probes(
@@ -88,7 +87,7 @@ def _set(tables: Sequence[OutcomeTable]) -> _Set:
     for table in tables:
         ids = [f"{table.name}/{prompt_id}" for prompt_id in table.prompt_ids]
         for prompt_id, prompt in zip(ids, table.prompts, strict=True):
-            looks[prompt_id] = features({"model": AUTO, "messages": [{"role": "user", "content": prompt}]})
+            looks[prompt_id] = looks_of(prompt)
         for model in models:
             scores = table.scores[:, table.column(model)]
             for prompt_id, template, score in zip(ids, table.templates, scores, strict=True):
@@ -108,7 +107,7 @@ def _rows(
     full: dict[str, SolveModel] = {}
     for model, rows in of.outcomes.items():
         on_model(name, model, len(of.outcomes))
-        full[model] = solve_model_of([o for o in rows.values() if split_of(o.prompt_id) is Split.FIT], of.features)
+        full[model] = solve_model_of([o for o in rows.values() if split_of(o.prompt_id) is Split.FIT], of.looks)
     judged: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for model, rows in of.outcomes.items():
         others = sorted(full.keys() - {model})
@@ -116,13 +115,13 @@ def _rows(
             others = random.Random(f"{SEED} {model}").sample(others, known)  # noqa: S311  # no secret
         tests = [o for o in rows.values() if split_of(o.prompt_id) is Split.TEST]
         right = np.array([o.correct for o in tests])
-        x = [of.features[o.prompt_id] for o in tests]
+        asked = [(of.looks[o.prompt_id], o.template) for o in tests]
         order = _probe_order(of, model, others, max(sizes))
-        judged["fully labelled"].append(_judge([full[model].chance(one) for one in x], right))
+        judged["fully labelled"].append(_judge([full[model].chance(*one) for one in asked], right))
         for size in sizes:
-            probed = profile([rows[p] for p in order[:size]], of.features, [full[other] for other in others])
-            judged[f"probed, {size} prompts"].append(_judge([probed.chance(one) for one in x], right))
-        mean = np.mean([[full[other].chance(one) for one in x] for other in others], axis=0)
+            probed = profile([rows[p] for p in order[:size]], of.looks, [full[other] for other in others])
+            judged[f"probed, {size} prompts"].append(_judge([probed.chance(*one) for one in asked], right))
+        mean = np.mean([[full[other].chance(*one) for one in asked] for other in others], axis=0)
         judged["mean of the known"].append(_judge(mean, right))
     return [_row(name, profile_name, judged) for profile_name in judged]
 

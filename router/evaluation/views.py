@@ -1,4 +1,4 @@
-"""How a prompt's text is seen: a static embedding, the router's text features, and what its tokens are.
+"""How a prompt's text is seen: a static embedding, the looks that the router serves by, and what its tokens are.
 
 Needs the extra `embedder`, whose tokens these are.
 """
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, vstack
 
 from router.evaluation.tables import Floats, TableError
-from router.features import LIMIT_CHARACTERS, features
+from router.looks import LIMIT_CHARACTERS, looks_of
+from router.words import PLACES
 
 PACKAGE = "wordllama==0.1.0"  # the catalogue's embedder: 256 dimensions, weights in the package
 CHUNK_PROMPTS = 500  # between two signs of progress
@@ -28,7 +29,8 @@ class Embeds(Protocol):
 
 class Views(Protocol):
     """Of P prompts: `embeddings` (P, D), each of length one; `features` (P, F), in the order of `router.features`;
-    `grams` (P, GRAMS), sparse: how often each token and each pair of neighbours occurs, by their hash.
+    `words` (P, PLACES), sparse: 1 where `router.words` has a place. `grams` (P, GRAMS), sparse: how often each token
+    and each pair of neighbours occurs, by their hash.
     """
 
     @property
@@ -36,6 +38,9 @@ class Views(Protocol):
 
     @property
     def features(self) -> Floats: ...
+
+    @property
+    def words(self) -> csr_matrix: ...
 
     @property
     def grams(self) -> csr_matrix: ...
@@ -47,16 +52,18 @@ class Views(Protocol):
 class KnownViews:
     embeddings: Floats
     features: Floats
+    words: csr_matrix
     grams: csr_matrix
 
     def take(self, rows: NDArray[np.intp]) -> "KnownViews":
-        return KnownViews(self.embeddings[rows], self.features[rows], self.grams[rows])
+        return KnownViews(self.embeddings[rows], self.features[rows], self.words[rows], self.grams[rows])
 
     @classmethod
     def joined(cls, parts: Sequence[Views]) -> "KnownViews":
         return cls(
             np.concatenate([part.embeddings for part in parts]),
             np.concatenate([part.features for part in parts]),
+            vstack([part.words for part in parts], format="csr"),
             vstack([part.grams for part in parts], format="csr"),
         )
 
@@ -74,7 +81,11 @@ class FreshViews:
 
     @property
     def features(self) -> Floats:
-        return _features(list(self.texts))
+        return _looks(list(self.texts))[0]
+
+    @property
+    def words(self) -> csr_matrix:
+        return _looks(list(self.texts))[1]
 
     @property
     def grams(self) -> csr_matrix:
@@ -89,7 +100,7 @@ def view(texts: Sequence[str], embedder: Embeds, on_prompts: Callable[[int], Non
     parts = []
     for start in range(0, len(texts), CHUNK_PROMPTS):
         chunk = texts[start : start + CHUNK_PROMPTS]
-        parts.append(KnownViews(_embeddings(chunk, embedder), _features(chunk), _grams(chunk, embedder)))
+        parts.append(KnownViews(_embeddings(chunk, embedder), *_looks(chunk), _grams(chunk, embedder)))
         on_prompts(len(chunk))
     return KnownViews.joined(parts)
 
@@ -124,5 +135,9 @@ def _embeddings(texts: Sequence[str], embedder: Embeds) -> Floats:
     return embedder.embed([text[-LIMIT_CHARACTERS:] for text in texts]).astype(np.float64)
 
 
-def _features(texts: Sequence[str]) -> Floats:
-    return np.array([features({"messages": [{"role": "user", "content": text}]}) for text in texts])
+def _looks(texts: Sequence[str]) -> tuple[Floats, csr_matrix]:
+    seen = [looks_of(text) for text in texts]
+    places = np.fromiter((place for one in seen for place in one.words), dtype=np.intp)
+    starts = np.concatenate([[0], np.cumsum([len(one.words) for one in seen])])
+    words = csr_matrix((np.ones(len(places), dtype=np.float32), places, starts), shape=(len(texts), PLACES))
+    return np.array([one.features for one in seen]), words

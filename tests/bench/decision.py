@@ -6,6 +6,7 @@ model, so that every one is looked at.
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from itertools import cycle, islice
 from statistics import median
@@ -25,7 +26,7 @@ from router.difficulty import Difficulty, load_difficulty
 from router.evidence import Evidence
 from router.strategies import STRATEGIES
 from router.trust import Threshold
-from tests.bench.gateway import BAR, TASK
+from tests.bench.gateway import BAR, OPEN_TASK, TASK
 from tests.bench.grid import Cell, Grid
 
 DECISIONS = 2000
@@ -38,7 +39,7 @@ OPEN = Tally(passed=8, total=10, lost=1, won=1, paired=10)
 
 
 def measure_decisions() -> list[Grid]:
-    """One request of a template with outcomes, one of no template, and many of many templates."""
+    """One request of a template whose outcomes decide, one of which they leave open, and many of many templates."""
     settings = load_settings(bar=BAR)
     catalog = served_catalog(settings)
     knowledge = load_knowledge_for(catalog, settings)
@@ -46,8 +47,8 @@ def measure_decisions() -> list[Grid]:
     rows: list[list[Cell]] = []
     for sentences in LENGTHS:
         text = SENTENCE * sentences
-        for name, fixed in (("by outcomes", [{"role": "system", "content": TASK}]), ("by looks", [])):
-            request = _request([*fixed, {"role": "user", "content": text}], catalog)
+        for name, task in (("by outcomes", TASK), ("by looks", OPEN_TASK)):
+            request = _request([{"role": "system", "content": task}, {"role": "user", "content": text}], catalog)
             rows.append(_measured(f"{name}, {len(text):,} characters", strategy, knowledge, catalog, [request]))
         crowd, many, requests = _crowd(text)
         name = f"{CROWD_MODELS} models, {CROWD_TEMPLATES} templates, {len(text):,} characters"
@@ -87,10 +88,11 @@ def _crowd(text: str) -> tuple[Catalog, Knowledge, Sequence[Asked]]:
     templates = [template_key(request.body) or "" for request in requests]
     outcomes = {(template, row.build): OPEN for template in templates for row in rows[:-1]}
     [any_solve_model, *_] = load_difficulty().models.values()
+    fitted_on = dict.fromkeys(templates, 0.0)
     knowledge = Knowledge(
         models=catalog.chatting,
         evidence=Evidence(outcomes),
-        difficulty=Difficulty({row.build: any_solve_model for row in rows}),
+        difficulty=Difficulty({row.build: replace(any_solve_model, offsets=fitted_on) for row in rows}),
         thresholds={row.build: Threshold(1.0, "never") for row in rows[:-1]},
         bar=parse_bar(BAR, 0.95),
     )

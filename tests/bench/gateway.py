@@ -53,9 +53,12 @@ models:
     queue: 1024
     price: {{input_usd: "1", output_usd: "2"}}
 """
-TASK = (  # the fixed part of a template with outcomes, letter for letter
+TASK = (  # the fixed part of a template with outcomes that decide, letter for letter
     "Task: headlines.\nDoes this news headline say that the price of gold goes up, goes down, stays neutral, "
     "or none of these? Answer with one word: up, down, neutral or none."
+)
+OPEN_TASK = (  # and of one whose outcomes leave it open, so that the prompt is looked at
+    "Task: object counting.\nAnswer the question. End with a line 'Answer: ...' giving only the answer."
 )
 BAR = "safe-0.22"  # under the default one the looks of a prompt prove nothing, and are not even looked at
 HEADLINE = "Headline: Gold edges higher as dollar slips\nAnswer:"
@@ -64,9 +67,9 @@ LONG_CHARACTERS = 32 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a request looks like, but for the model's name. `task`: it has the system message of a known template."""
+    """What a request looks like, but for the model's name. `task`: its system message, that of a known template."""
 
-    task: bool = True
+    task: str = TASK
     long: bool = False
     streamed: bool = False
     spaced: bool = False
@@ -74,7 +77,7 @@ class Ask:
     def body(self, model: str) -> str:
         text = f"{SPACED_MARK} {HEADLINE}" if self.spaced else HEADLINE
         text = f"{'A line of context. ' * (LONG_CHARACTERS // 19)}{text}" if self.long else text
-        messages = [{"role": "system", "content": TASK}] if self.task else []
+        messages = [{"role": "system", "content": self.task}]
         stream = {"stream": True, "stream_options": {"include_usage": True}} if self.streamed else {}
         return orjson.dumps(
             {"model": model, "messages": [*messages, {"role": "user", "content": text}], **stream}
@@ -284,7 +287,7 @@ async def _pointsman(stack: AsyncExitStack, folder: Path, engine_port: int) -> l
     def asked(name: str, model: str, scenarios: Sequence[Scenario], ask: Ask | None = None) -> Target:
         return Target(name, port, model, key, started.process_id, started.ready_seconds, scenarios, ask)
 
-    by_looks = Ask(task=False)
+    by_looks = Ask(OPEN_TASK)
     assert (await _decision(port, key, SHORT))["basis"] == "evidence", "the task's outcomes have changed"
     assert "expected difference" in (await _decision(port, key, by_looks))["reason"], "looks cost nothing: choose a bar"
     return [

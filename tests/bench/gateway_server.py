@@ -1,6 +1,6 @@
 """`pointsman serve`, the whole of it, with outcomes for the mock engine: `python -m tests.bench.gateway_server`.
 
-A mock has proved nothing, so its two rows take the place of two models that have: the committed outcomes, features and
+A mock has proved nothing, so its two rows take the place of two models that have: the committed outcomes and
 weights are read and counted exactly as for the real ones, under the mock's builds. Only what the router knows differs
 from the product; how it is served, metered, logged and stored does not.
 """
@@ -17,7 +17,7 @@ from router.bar import parse_bar
 from router.decision import Knowledge
 from router.difficulty import Difficulty, load_difficulty
 from router.knowledge import make_knowledge
-from router.outcomes import read_features, read_outcomes
+from router.outcomes import read_outcomes
 
 
 def stand_ins(catalog: Catalog) -> Mapping[str, str]:
@@ -34,7 +34,7 @@ def mock_knowledge(catalog: Catalog, settings: Settings) -> Knowledge:
     solve_models = load_difficulty().models
     difficulty = Difficulty({mock: solve_models[real] for real, mock in builds.items() if real in solve_models})
     bar = parse_bar(settings.bar, settings.confidence)
-    return make_knowledge(catalog.chatting, bar, outcomes, read_features(), difficulty)
+    return make_knowledge(catalog.chatting, bar, outcomes, difficulty)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.catalog import load_catalog
-from router.bar import Bar, Tally, parse_bar
+from router.bar import Bar, Tally, Verdict, parse_bar
 from router.decision import Knowledge
 from router.difficulty import Difficulty
 from router.knowledge import load_knowledge, make_knowledge
@@ -19,7 +19,7 @@ from tests.router.world import LARGE, MIDDLE, SMALL, THREE, ids, looks, outcome,
 
 BAR = Bar(0.9, margin=0.2)
 PROMPTS = {split: ids(split, 60) for split in Split}
-FEATURES = {p: looks(place / 60) for split in Split for place, p in enumerate(PROMPTS[split])}
+EASE = {p: place / 60 for split in Split for place, p in enumerate(PROMPTS[split])}
 DIFFICULTY = Difficulty({SMALL.build: solves(-2, 4), MIDDLE.build: solves(0, 4), LARGE.build: solves(3)})
 
 
@@ -27,15 +27,16 @@ def _world(seed: int) -> list[Outcome]:
     """Every model answered every prompt; the higher the first feature, the more often the small ones are right."""
     chance = random.Random(seed)
     rows = []
-    for prompt_id, (ease, *_) in FEATURES.items():
+    for prompt_id, ease in EASE.items():
         rows.append(outcome(prompt_id, SMALL, chance.random() < 2 * ease))
         rows.append(outcome(prompt_id, MIDDLE, chance.random() < 0.6 + ease))
         rows.append(outcome(prompt_id, LARGE, chance.random() < 0.97))
-    return rows
+    models = DIFFICULTY.models
+    return [replace(o, chance=models[o.build].chance(looks(EASE[o.prompt_id]), o.template)) for o in rows]
 
 
 def _known(rows: Sequence[Outcome]) -> Knowledge:
-    return make_knowledge(THREE, BAR, rows, FEATURES, DIFFICULTY)
+    return make_knowledge(THREE, BAR, rows, DIFFICULTY)
 
 
 def _flipped(rows: Sequence[Outcome], split: Split) -> list[Outcome]:
@@ -71,14 +72,28 @@ def test_test_prompts_are_never_counted(right: dict[str, tuple[bool, bool]]) -> 
     assert tally.paired == len(may_know)
 
 
-def test_thresholds_come_from_calibration_prompts_alone() -> None:
-    """The solve models have seen the outcomes of the FIT prompts, so these prove nothing about them."""
+def test_thresholds_come_from_outcomes_that_the_solve_models_have_not_seen() -> None:
+    """Others prove nothing about them; these have no chance written beside."""
     rows = _world(seed=1)
     known = _known(rows)
+    seen = [o if split_of(o.prompt_id) is Split.CALIBRATE else replace(o, chance=None) for o in rows]
+    others = [o for o in seen if o.chance is not None]
 
-    assert set(known.thresholds) == {SMALL.build, MIDDLE.build}
-    assert _known(_flipped(rows, Split.FIT)).thresholds == known.thresholds
-    assert _known(_flipped(rows, Split.CALIBRATE)).thresholds != known.thresholds
+    assert set(known.thresholds) == {SMALL.build}
+    assert SMALL.build in _known(seen).thresholds
+    assert _known(seen).thresholds[SMALL.build].says != known.thresholds[SMALL.build].says
+    of_others = make_knowledge(THREE, BAR, others, DIFFICULTY).thresholds
+    assert of_others == _known(seen).thresholds
+
+
+def test_a_build_that_outcomes_have_decided_on_has_no_threshold() -> None:
+    """On its template nobody looks at prompts, and a threshold is calibrated on what it will decide."""
+    known = _known(_world(seed=1))
+    shown = known.about("template", MIDDLE.build)
+
+    assert shown is not None
+    assert shown.verdict is Verdict.HOLDS
+    assert MIDDLE.build not in known.thresholds
 
 
 def test_evidence_is_both_fit_and_calibration_prompts() -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from models.catalog import load_catalog
 from router.features import FEATURES
-from router.outcomes import COLUMNS, Outcome, read_features, read_outcomes, write_features, write_outcomes
+from router.looks import Looks
+from router.outcomes import COLUMNS, Outcome, read_looks, read_outcomes, write_looks, write_outcomes
+from router.words import PLACES
 from tests.router.world import LARGE, SMALL, ZEROS, outcome
 
 TABLE_NAME_CHARACTERS = 64  # longer than any id, task or model here, far shorter than a prompt
@@ -39,8 +41,9 @@ outcomes = st.builds(
     first_mean_margin=fractions,
     said=words,
     seconds=fractions,
+    chance=fractions,
 )
-ROW = "p,bbh_x,template,small,build,1,stop,45,2,-0.3,-0.5,1.5,-0.2,-0.4,1.2,1f2e3d4c,0.25"
+ROW = "p,bbh_x,template,small,build,1,stop,45,2,-0.3,-0.5,1.5,-0.2,-0.4,1.2,1f2e3d4c,0.25,0.4"
 
 
 @pytest.fixture
@@ -111,54 +114,62 @@ def test_refuses_an_empty_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="pointsman ladder publish"):
         list(read_outcomes(tmp_path / "empty.csv"))
     with pytest.raises(ValueError, match="pointsman ladder publish"):
-        read_features(tmp_path / "empty.csv")
+        read_looks(tmp_path / "empty.csv")
 
 
 def test_a_missing_table_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         list(read_outcomes(tmp_path / "none.csv"))
     with pytest.raises(FileNotFoundError):
-        read_features(tmp_path / "none.csv")
+        read_looks(tmp_path / "none.csv")
 
 
 @given(
     rows=st.dictionaries(
-        words, st.tuples(*[st.floats(min_value=0, max_value=1e6, allow_subnormal=False)] * len(FEATURES)), max_size=5
+        words,
+        st.builds(
+            Looks,
+            st.tuples(*[st.floats(min_value=0, max_value=1e6, allow_subnormal=False)] * len(FEATURES)),
+            st.sets(st.integers(0, PLACES - 1), max_size=9).map(lambda found: tuple(sorted(found))),
+        ),
+        max_size=5,
     )
 )
-def test_features_are_read_back_to_five_digits(rows: dict[str, tuple[float, ...]]) -> None:
+def test_looks_are_read_back_features_to_five_digits(rows: dict[str, Looks]) -> None:
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "features.csv"
-        write_features(path, rows)
-        read = read_features(path)
+        path = Path(folder) / "looks.csv"
+        write_looks(path, rows)
+        read = read_looks(path)
 
     assert set(read) == set(rows)
-    assert all(read[prompt_id] == pytest.approx(values, rel=5.1e-5, abs=0) for prompt_id, values in rows.items())
+    for prompt_id, of in rows.items():
+        assert read[prompt_id].features == pytest.approx(of.features, rel=5.1e-5, abs=0)
+        assert read[prompt_id].words == of.words
 
 
-def test_features_are_written_in_the_order_of_their_ids(tmp_path: Path) -> None:
-    write_features(tmp_path / "features.csv", {"b": ZEROS, "a": ZEROS})
+def test_looks_are_written_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    write_looks(tmp_path / "looks.csv", {"b": Looks(ZEROS), "a": Looks(ZEROS)})
 
-    assert list(read_features(tmp_path / "features.csv")) == ["a", "b"]
+    assert list(read_looks(tmp_path / "looks.csv")) == ["a", "b"]
 
 
 @pytest.mark.parametrize("names", [list(FEATURES)[:-1], list(FEATURES)[::-1], [*FEATURES, "more"], []])
-def test_refuses_a_table_of_other_features(table: Callable[..., Path], names: list[str]) -> None:
+def test_refuses_looks_of_other_features(table: Callable[..., Path], names: list[str]) -> None:
     with pytest.raises(ValueError, match="pointsman ladder publish"):
-        read_features(table(header=",".join(["prompt_id", *names])))
+        read_looks(table(header=",".join(["prompt_id", *names, "words"])))
 
 
-@pytest.mark.parametrize("row", ["p", "p" + ",0" * (len(FEATURES) - 1), "p" + ",0" * (len(FEATURES) + 1)])
-def test_names_the_line_of_features_that_is_cut(table: Callable[..., Path], row: str) -> None:
+@pytest.mark.parametrize("row", ["p", "p" + ",0" * len(FEATURES), "p" + ",0" * (len(FEATURES) + 2)])
+def test_names_the_line_of_looks_that_is_cut(table: Callable[..., Path], row: str) -> None:
     with pytest.raises(ValueError, match="line 2"):
-        read_features(table(row, header=",".join(["prompt_id", *FEATURES])))
+        read_looks(table(row, header=",".join(["prompt_id", *FEATURES, "words"])))
 
 
-def test_every_shipped_outcome_has_features_and_is_counted_once() -> None:
-    rows, features = list(read_outcomes()), read_features()
+def test_every_shipped_outcome_has_looks_and_is_counted_once() -> None:
+    rows, looks = list(read_outcomes()), read_looks()
 
     assert rows
-    assert {o.prompt_id for o in rows} <= set(features)
+    assert {o.prompt_id for o in rows} <= set(looks)
     assert len({(o.prompt_id, o.build) for o in rows}) == len(rows)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from router.difficulty import SolveModel
 from router.ladder import Split, split_of
-from router.outcomes import Outcome, read_features, read_outcomes
+from router.outcomes import Outcome, read_looks, read_outcomes
 from router.probe import CALIBRATE_PROMPTS, FIT_PROMPTS, ProbeError, balanced, choose, profile, shares_of
 from router.probed import read_probe_set
 from tests.router.world import LARGE, ONES, SMALL, ZEROS, ids, looks, outcome
@@ -40,7 +40,7 @@ def test_the_committed_set_is_of_known_prompts_of_every_task_and_none_is_kept_fo
     assert len(chosen) == len(set(chosen)) <= 300
     assert {tasks[p] for p in chosen} == set(tasks.values())
     assert Counter(map(split_of, chosen)) == {Split.FIT: FIT_PROMPTS, Split.CALIBRATE: CALIBRATE_PROMPTS}
-    assert set(chosen) <= read_features().keys()
+    assert set(chosen) <= read_looks().keys()
 
 
 def test_any_beginning_of_the_committed_set_has_prompts_to_fit_on_and_to_calibrate_on() -> None:
@@ -126,6 +126,6 @@ def test_known_models_of_other_scales_say_the_same() -> None:
 def test_without_anything_known_or_seen_there_is_no_profile() -> None:
     rows = [outcome("p", SMALL, True)]
     with pytest.raises(ProbeError, match="pointsman ladder fit"):
-        profile(rows, {"p": ZEROS}, [])
+        profile(rows, {"p": looks(0.0)}, [])
     with pytest.raises(ProbeError, match="no outcomes"):
         profile([], {}, [solves(0, 0)])

@@ -20,10 +20,10 @@ SAFE = load_catalog(BUILTIN_CATALOG).chatting[-1]
 
 
 def probed_as(like: Model, of: Model, share: int = 1) -> list[Outcome]:
-    """*of* answered the probe set as *like* did."""
+    """*of* answered the probe set as *like* did, and the same was expected of it."""
     wanted = set(read_probe_set())
     return [
-        replace(o, model=of.name, build=of.build)
+        replace(o, model=of.name, build=of.build, chance=o.chance if split_of(o.prompt_id) is Split.CALIBRATE else None)
         for o in read_outcomes()
         if o.build == like.build and o.prompt_id in wanted
     ]
@@ -56,7 +56,9 @@ def test_a_broken_folder_is_told_with_the_remedy(tmp_path: Path, broken: str) ->
 def test_a_probed_model_is_judged_by_its_outcomes_and_its_profile() -> None:
     """One that answers as the safe tier does holds the bar on some score; without the probe nothing is known of it."""
     rows = probed_as(SAFE, NEW)
-    probed = Probed(replace(load_difficulty(), models={NEW.build: solves(0.0)}), rows, {NEW.build: "new"})
+    probed = Probed(
+        replace(load_difficulty(), models={NEW.build: load_difficulty().models[SAFE.build]}), rows, {NEW.build: "new"}
+    )
     known, before = load_knowledge((NEW, SAFE), BAR, probed=probed), load_knowledge((NEW, SAFE), BAR)
 
     assert NEW.build in known.thresholds

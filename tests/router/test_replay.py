@@ -23,7 +23,7 @@ HOLDS_A_TENTH = Tally(190, 200, lost=10, won=2, paired=200)
 
 def served(*, passed: bool | None = None, tally: Tally = HOLDS_A_TENTH, usage: Usage | None = TOKENS) -> Served:
     knowledge = Knowledge((SMALL, LARGE), Evidence({("t", SMALL.build): tally}), Difficulty({}), {}, BAR)
-    decision = EvidenceFirst().decide(Question("t", ()), knowledge)
+    decision = EvidenceFirst().decide(Question("t"), knowledge)
     row = PRICES[decision.model]
     cost = None if usage is None else row.expected_cost_usd(usage)
     return Served(document_of(decision), decision.model, usage, cost, passed)

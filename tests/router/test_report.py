@@ -15,7 +15,7 @@ from router.ladder import Split
 from router.outcomes import Outcome
 from router.report import Report, report
 from router.strategies import STRATEGIES
-from tests.router.world import LARGE, MIDDLE, SMALL, ZEROS, ids, knowledge, model, outcome
+from tests.router.world import LARGE, MIDDLE, SMALL, ids, knowledge, looks, model, outcome
 
 TWO = knowledge(Bar(0.95, margin=0.1), models=(SMALL, LARGE))
 THREE = knowledge(Bar(0.95, margin=0.1))
@@ -47,7 +47,7 @@ def _answers(prompt_id: str, small: bool, large: bool, *, task: str = "sums", te
 
 
 def _report(rows: list[Outcome], among: Knowledge = TWO) -> Report:
-    return report(rows, dict.fromkeys((o.prompt_id for o in rows), ZEROS), BY_TEMPLATE, among)
+    return report(rows, dict.fromkeys((o.prompt_id for o in rows), looks(0.0)), BY_TEMPLATE, among)
 
 
 ROWS = [
@@ -156,7 +156,7 @@ def test_where_the_ends_cost_the_same_the_coin_calls_as_many_large_ones() -> Non
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_with_one_model_every_row_is_that_model(name: str) -> None:
     rows = [outcome(p, SMALL, place % 4 > 0) for place, p in enumerate(TEST)]
-    made = report(rows, dict.fromkeys(TEST, ZEROS), STRATEGIES[name](), replace(TWO, models=(SMALL,)))
+    made = report(rows, dict.fromkeys(TEST, looks(0.0)), STRATEGIES[name](), replace(TWO, models=(SMALL,)))
 
     assert {row.accuracy for row in made.rows} == {0.75}
 

@@ -10,15 +10,16 @@ from models.catalog import Model
 from router.bar import Bar, Shown, Tally, Verdict
 from router.decision import Basis, Knowledge, Question
 from router.features import FEATURES
+from router.looks import Looks
 from router.strategies import STRATEGIES
 from router.strategies.evidence_first import EvidenceFirst
 from router.strategies.fixed import Cheapest, Safe
-from tests.router.world import LARGE, MIDDLE, SMALL, THREE, ZEROS, knowledge, looks, model, solves
+from tests.router.world import LARGE, MIDDLE, SMALL, THREE, asked, knowledge, looks, model, solves
 
 PASS_RATE = Bar(0.95, pass_rate=0.9)
 MARGIN = Bar(0.95, margin=0.1)
 TEMPLATE = "template"
-ASKED = Question(TEMPLATE, ZEROS)
+ASKED = asked(TEMPLATE, looks(0.0))
 
 HOLDS = Tally(passed=100, total=100, paired=100)
 FAILS = Tally(passed=10, total=100, lost=90, paired=100)
@@ -48,7 +49,7 @@ def known(draw: st.DrawFn, bars: st.SearchStrategy[Bar]) -> Knowledge:
 
 
 bars = st.sampled_from([PASS_RATE, MARGIN, Bar(0.8, pass_rate=0.5), Bar(0.8, margin=0.3)])
-odd_features = st.tuples(*[st.floats()] * len(FEATURES))  # infinities and NaN too
+odd_looks = st.builds(Looks, st.tuples(*[st.floats()] * len(FEATURES)))  # infinities and NaN too
 templates = st.sampled_from([TEMPLATE, "never seen", "", None])
 
 
@@ -63,11 +64,11 @@ def _with(among: Knowledge, of: Model, more: Tally) -> Knowledge:
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@given(among=known(bars), template=templates, features=odd_features)
+@given(among=known(bars), template=templates, seen=odd_looks)
 def test_every_strategy_orders_served_models_and_never_below_the_first(
-    name: str, among: Knowledge, template: str | None, features: tuple[float, ...]
+    name: str, among: Knowledge, template: str | None, seen: Looks
 ) -> None:
-    decision = STRATEGIES[name]().decide(Question(template, features), among)
+    decision = STRATEGIES[name]().decide(asked(template, seen), among)
     tiers = [_tier(model, among) for model in decision.order]
 
     assert decision.order
@@ -81,11 +82,11 @@ def test_every_strategy_orders_served_models_and_never_below_the_first(
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@given(among=known(bars), template=templates, features=odd_features)
+@given(among=known(bars), template=templates, seen=odd_looks)
 def test_every_strategy_answers_the_same_question_the_same_way(
-    name: str, among: Knowledge, template: str | None, features: tuple[float, ...]
+    name: str, among: Knowledge, template: str | None, seen: Looks
 ) -> None:
-    question = Question(template, features)
+    question = asked(template, seen)
 
     assert STRATEGIES[name]().decide(question, among) == STRATEGIES[name]().decide(question, among)
 
@@ -150,7 +151,7 @@ def test_the_reason_for_the_safe_tier_names_every_cheaper_model() -> None:
 
 @pytest.mark.parametrize("tally", [None, OPEN])
 @pytest.mark.parametrize(
-    ("features", "trusted_from", "chosen"),
+    ("seen", "trusted_from", "chosen"),
     [
         (LIKE_THE_EASY, 0.0, "small"),
         (LIKE_THE_HARD, 0.0, "large"),
@@ -160,7 +161,7 @@ def test_the_reason_for_the_safe_tier_names_every_cheaper_model() -> None:
     ],
 )
 def test_where_evidence_leaves_it_open_the_looks_of_the_prompt_decide(
-    tally: Tally | None, features: tuple[float, ...], trusted_from: float | None, chosen: str
+    tally: Tally | None, seen: Looks, trusted_from: float | None, chosen: str
 ) -> None:
     among = knowledge(
         MARGIN,
@@ -168,7 +169,7 @@ def test_where_evidence_leaves_it_open_the_looks_of_the_prompt_decide(
         solve_models=SOLVE_MODELS,
         trusted_from={} if trusted_from is None else {SMALL: trusted_from},
     )
-    decision = EvidenceFirst().decide(Question(TEMPLATE, features), among)
+    decision = EvidenceFirst().decide(asked(TEMPLATE, seen), among)
 
     assert decision.model == chosen
     assert decision.basis is (Basis.DIFFICULTY if chosen == "small" else Basis.SAFE)
@@ -176,15 +177,27 @@ def test_where_evidence_leaves_it_open_the_looks_of_the_prompt_decide(
 
 def test_a_score_at_the_threshold_is_trusted() -> None:
     among = knowledge(MARGIN, solve_models=SOLVE_MODELS)
-    score = among.difficulty.expected_difference(SMALL.build, LARGE.build, LIKE_THE_EASY)
+    score = among.difficulty.expected_difference(SMALL.build, LARGE.build, LIKE_THE_EASY, TEMPLATE)
     assert score is not None
     among = knowledge(MARGIN, solve_models=SOLVE_MODELS, trusted_from={SMALL: score})
 
-    assert EvidenceFirst().decide(Question(None, LIKE_THE_EASY), among).model == "small"
+    assert EvidenceFirst().decide(asked(TEMPLATE, LIKE_THE_EASY), among).model == "small"
+
+
+@pytest.mark.parametrize("template", ["never seen", "", None])
+def test_of_a_template_that_no_solve_model_was_fitted_on_looks_prove_nothing(template: str | None) -> None:
+    """There they are no better than a guess, so nobody even looks."""
+
+    def look() -> Looks:
+        raise AssertionError("it was looked at")
+
+    among = knowledge(MARGIN, solve_models=SOLVE_MODELS, trusted_from={SMALL: -1.0, MIDDLE: -1.0})
+
+    assert EvidenceFirst().decide(Question(template, look), among).order == ("large",)
 
 
 def test_looks_do_not_overrule_evidence() -> None:
-    easy = Question(TEMPLATE, LIKE_THE_EASY)
+    easy = asked(TEMPLATE, LIKE_THE_EASY)
     counted = {(TEMPLATE, SMALL): FAILS, (TEMPLATE, MIDDLE): FAILS}
     among = knowledge(MARGIN, counted, solve_models=SOLVE_MODELS, trusted_from={SMALL: -1.0, MIDDLE: -1.0})
 
@@ -193,7 +206,7 @@ def test_looks_do_not_overrule_evidence() -> None:
 
 def test_the_middle_tier_may_be_chosen_by_its_looks() -> None:
     among = knowledge(MARGIN, {(TEMPLATE, SMALL): FAILS}, solve_models=SOLVE_MODELS, trusted_from={MIDDLE: 0.0})
-    decision = EvidenceFirst().decide(Question(TEMPLATE, LIKE_THE_EASY), among)
+    decision = EvidenceFirst().decide(asked(TEMPLATE, LIKE_THE_EASY), among)
 
     assert (decision.order, decision.basis) == (("middle", "large"), Basis.DIFFICULTY)
 
@@ -203,13 +216,13 @@ def test_without_both_solve_models_looks_prove_nothing(missing: Model) -> None:
     solve_models = {m: s for m, s in SOLVE_MODELS.items() if m != missing}
     among = knowledge(MARGIN, solve_models=solve_models, trusted_from={SMALL: -1.0})
 
-    assert EvidenceFirst().decide(Question(None, LIKE_THE_EASY), among).model == "large"
+    assert EvidenceFirst().decide(asked(TEMPLATE, LIKE_THE_EASY), among).model == "large"
 
 
 @pytest.mark.parametrize("template", ["never seen", None])
 def test_an_unknown_template_goes_to_the_safe_tier(template: str | None) -> None:
     among = knowledge(MARGIN, {(TEMPLATE, SMALL): HOLDS})
-    decision = EvidenceFirst().decide(Question(template, ZEROS), among)
+    decision = EvidenceFirst().decide(asked(template, looks(0.0)), among)
 
     assert (decision.order, decision.basis, decision.template) == (("large",), Basis.SAFE, template)
 
@@ -228,12 +241,10 @@ def test_of_equal_tiers_the_first_that_holds_serves_and_the_other_stands_by() ->
     assert EvidenceFirst().decide(ASKED, among).order == ("small", "twin", "large")
 
 
-@given(among=known(bars), template=templates, features=odd_features)
-def test_a_build_without_evidence_is_never_chosen(
-    among: Knowledge, template: str | None, features: tuple[float, ...]
-) -> None:
+@given(among=known(bars), template=templates, seen=odd_looks)
+def test_a_build_without_evidence_is_never_chosen(among: Knowledge, template: str | None, seen: Looks) -> None:
     """Neither outcomes on the template nor a proven threshold: only the safe tier may serve so."""
-    chosen = EvidenceFirst().decide(Question(template, features), among).model
+    chosen = EvidenceFirst().decide(asked(template, seen), among).model
     build = next(m.build for m in among.models if m.name == chosen)
 
     proved = among.evidence.about(template, build) is not None or build in among.thresholds
@@ -242,7 +253,7 @@ def test_a_build_without_evidence_is_never_chosen(
 
 @given(among=known(bars), template=templates)
 def test_the_chosen_model_holds_the_bar_and_no_cheaper_one_does(among: Knowledge, template: str | None) -> None:
-    decision = EvidenceFirst().decide(Question(template, ZEROS), among)
+    decision = EvidenceFirst().decide(asked(template, looks(0.0)), among)
     verdicts = {e.model: e.verdict for e in decision.estimates}
     cheaper = [m.name for m in among.models[:-1] if m.name not in decision.order]
 
@@ -256,7 +267,7 @@ def test_the_chosen_model_holds_the_bar_and_no_cheaper_one_does(among: Knowledge
     value=st.floats(-3, 3),
 )
 def test_a_pass_more_never_moves_the_choice_to_a_dearer_model(among: Knowledge, of: Model, value: float) -> None:
-    question = Question(TEMPLATE, looks(value))
+    question = asked(TEMPLATE, looks(value))
     before = EvidenceFirst().decide(question, among).model
     after = EvidenceFirst().decide(question, _with(among, of, Tally(passed=1, total=1))).model
 
@@ -267,7 +278,7 @@ def test_a_pass_more_never_moves_the_choice_to_a_dearer_model(among: Knowledge, 
     among=known(st.sampled_from([MARGIN, Bar(0.8, margin=0.3)])), of=st.sampled_from(THREE[:2]), value=st.floats(-3, 3)
 )
 def test_a_loss_more_never_moves_the_choice_to_a_cheaper_model(among: Knowledge, of: Model, value: float) -> None:
-    question = Question(TEMPLATE, looks(value))
+    question = asked(TEMPLATE, looks(value))
     before = EvidenceFirst().decide(question, among).model
     after = EvidenceFirst().decide(question, _with(among, of, Tally(total=1, lost=1, paired=1))).model
 
@@ -280,7 +291,7 @@ def test_a_harder_looking_prompt_never_gets_a_smaller_model(among: Knowledge, lo
     low, high = sorted((low, high))
     falling = {m.build: solves(0.5, -1.0) for m in among.models[:-1]} | {among.safe.build: solves(2.0)}
     among = replace(among, difficulty=replace(among.difficulty, models=falling))
-    easier, harder = (EvidenceFirst().decide(Question(TEMPLATE, looks(value)), among).model for value in (low, high))
+    easier, harder = (EvidenceFirst().decide(asked(TEMPLATE, looks(value)), among).model for value in (low, high))
 
     assert _tier(harder, among) >= _tier(easier, among)
 

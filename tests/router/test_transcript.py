@@ -75,7 +75,7 @@ def test_a_suspended_model_is_never_chosen_on_its_outcomes(weighed: list[Candida
 
 def test_a_choice_that_a_session_changed_is_still_the_strategys_own() -> None:
     knowledge = Knowledge(THREE, Evidence({}), Difficulty({}), {}, Bar(0.95, margin=0.1))
-    decision = EvidenceFirst().decide(Question("t", ()), knowledge)
+    decision = EvidenceFirst().decide(Question("t"), knowledge)
     document = document_of(decision) | {"order": ["middle"], "reason": "the session stays with middle"}
     again = decided_again(document)
     assert again is not None

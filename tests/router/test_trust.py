@@ -2,17 +2,18 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.catalog import Model
 from router.bar import Bar, Tally, Verdict
-from router.difficulty import Difficulty
 from router.evidence import tally_of
 from router.outcomes import Outcome
 from router.trust import lowest_threshold, thresholds
-from tests.router.world import LARGE, MIDDLE, SMALL, looks, outcome, solves
+from tests.router.world import LARGE, MIDDLE, SMALL, outcome
 
 MARGIN = Bar(0.95, margin=0.1)
 PASS_RATE = Bar(0.95, pass_rate=0.9)
@@ -66,12 +67,22 @@ def test_is_none_where_nothing_holds(scored: Scored, bar: Bar) -> None:
     assert lowest_threshold(scored, bar) is None
 
 
-def test_the_first_candidate_that_fails_ends_the_search() -> None:
+def test_the_first_candidate_that_fails_ends_its_sequence() -> None:
     """Else twenty looks would each have its own chance to be lucky."""
-    worst_first = _scored([LOST] * 30 + [KEPT] * 970)
+    worst_in_the_middle = _scored([KEPT] * 220 + [LOST] * 60 + [KEPT] * 100)
+    threshold = lowest_threshold(worst_in_the_middle, MARGIN)
 
-    assert MARGIN.judge(_above(worst_first, 0.0)).verdict is Verdict.HOLDS  # all thousand together would do
-    assert lowest_threshold(worst_first, MARGIN) is None
+    assert threshold is not None
+    assert threshold.score >= worst_in_the_middle[240][0]  # what comes after would do again, and is not reached
+
+
+def test_a_few_lost_at_the_top_do_not_end_it_all() -> None:
+    """A twentieth of the prompts may fail by bad luck; another sequence starts lower."""
+    worst_first = _scored([LOST] * 20 + [KEPT] * 980)
+    threshold = lowest_threshold(worst_first, MARGIN)
+
+    assert threshold is not None
+    assert threshold.score == worst_first[-1][0]
 
 
 def test_equal_scores_are_all_counted() -> None:
@@ -104,7 +115,7 @@ def test_what_is_found_holds_the_bar_in_any_order_of_the_prompts(
     if threshold is not None:
         shown = bar.judge(_above(scored, threshold.score))
         assert shown.verdict is Verdict.HOLDS
-        assert threshold.says == shown.says
+        assert threshold.says.split(":")[0] == shown.says.split(":")[0]  # its bound is that of a higher confidence
 
 
 def _rising(score: float) -> float:
@@ -128,7 +139,7 @@ def test_breaks_the_bar_no_more_often_than_its_confidence_allows(
     found = broken = 0
     for _ in range(repetitions):
         scored = []
-        for _ in range(200):
+        for _ in range(400):
             score = dice.random()
             scored.append((score, tally_of(dice.random() < chance(score), True)))
         threshold = lowest_threshold(scored, bar)
@@ -142,33 +153,45 @@ def test_breaks_the_bar_no_more_often_than_its_confidence_allows(
 
 
 def _calibrated(answers: dict[str, tuple[bool, bool]]) -> list[Outcome]:
+    """Each with a chance that is right about it."""
     rows = [outcome(p, SMALL, small) for p, (small, _) in answers.items()]
-    return rows + [outcome(p, LARGE, large) for p, (_, large) in answers.items()]
+    rows += [outcome(p, LARGE, large) for p, (_, large) in answers.items()]
+    return [replace(o, chance=0.75 if o.correct else 0.25) for o in rows]
 
 
 EASY = {f"easy-{n}": (True, True) for n in range(100)}
 HARD = {f"hard-{n}": (False, True) for n in range(100)}
-FEATURES = {p: looks(1.0 if p in EASY else -1.0) for p in EASY | HARD}
-DIFFICULTY = Difficulty({SMALL.build: solves(0, 3), MIDDLE.build: solves(0, 3), LARGE.build: solves(2)})
+
+
+def _all(template: str, build: str) -> bool:
+    return True
 
 
 def test_each_build_gets_the_threshold_of_its_own_prompts() -> None:
     rows = _calibrated(EASY | HARD)
-    found = thresholds([SMALL.build, MIDDLE.build], LARGE.build, rows, FEATURES, DIFFICULTY, MARGIN)
+    found = thresholds([SMALL.build, MIDDLE.build], LARGE.build, rows, _all, MARGIN)
 
     assert set(found) == {SMALL.build}
-    assert found[SMALL.build].score == DIFFICULTY.expected_difference(SMALL.build, LARGE.build, looks(1.0))
+    assert found[SMALL.build].score == 0
     assert found[SMALL.build].says.startswith("passed 100/100, lost 0 and won 0 of 100")
+
+
+def test_templates_that_looks_do_not_decide_prove_nothing() -> None:
+    decided = [replace(o, template="decided") for o in _calibrated(EASY)]
+    rows = [*decided, *_calibrated(HARD)]
+
+    assert thresholds([SMALL.build], LARGE.build, rows, lambda template, build: template != "decided", MARGIN) == {}
+    assert SMALL.build in thresholds([SMALL.build], LARGE.build, rows, _all, MARGIN)
 
 
 def test_prompts_that_the_safe_tier_has_not_answered_prove_nothing() -> None:
     rows = [o for o in _calibrated(EASY) if o.build == SMALL.build]
 
-    assert thresholds([SMALL.build], LARGE.build, rows, FEATURES, DIFFICULTY, PASS_RATE) == {}
+    assert thresholds([SMALL.build], LARGE.build, rows, _all, PASS_RATE) == {}
 
 
 @pytest.mark.parametrize("fitted", [SMALL, LARGE])
-def test_without_both_solve_models_there_is_no_threshold(fitted: object) -> None:
-    one = Difficulty({m.build: solves(0) for m in (SMALL, LARGE) if m == fitted})
+def test_outcomes_without_the_chances_of_both_prove_nothing(fitted: Model) -> None:
+    rows = [o if o.build == fitted.build else replace(o, chance=None) for o in _calibrated(EASY)]
 
-    assert thresholds([SMALL.build], LARGE.build, _calibrated(EASY), FEATURES, one, MARGIN) == {}
+    assert thresholds([SMALL.build], LARGE.build, rows, _all, MARGIN) == {}

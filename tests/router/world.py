@@ -6,16 +6,18 @@ from itertools import count, islice
 
 from models.catalog import Model, Price, Speed
 from router.bar import Bar, Tally
-from router.decision import Knowledge
+from router.decision import Knowledge, Question
 from router.difficulty import Difficulty, SolveModel
 from router.evidence import Evidence
 from router.features import FEATURES
 from router.ladder import Split, split_of
+from router.looks import Looks
 from router.outcomes import Outcome
 from router.trust import Threshold
 
 ZEROS = (0.0,) * len(FEATURES)
 ONES = (1.0,) * len(FEATURES)
+TEMPLATES = ("template", "odd", "easy", "hard")
 
 
 def model(name: str, tier: int, *, usd: int | None = 1, tokens_per_second: float | None = 100.0) -> Model:
@@ -72,14 +74,18 @@ def outcome(
     )
 
 
-def looks(value: float) -> tuple[float, ...]:
-    """Features of which only the first differs from 0."""
-    return (value, *ZEROS[1:])
+def looks(value: float) -> Looks:
+    """Features of which only the first differs from 0, and no words."""
+    return Looks((value, *ZEROS[1:]))
+
+
+def asked(template: str | None, looks: Looks) -> Question:
+    return Question(template, lambda: looks)
 
 
 def solves(bias: float, weight: float = 0.0) -> SolveModel:
-    """P = sigmoid(bias + weight * the first feature)."""
-    return SolveModel(bias, looks(weight), ZEROS, ONES)
+    """P = sigmoid(bias + weight * the first feature); fitted on TEMPLATES, none of which differs from the others."""
+    return SolveModel(bias, (weight, *ZEROS[1:]), ZEROS, ONES, offsets=dict.fromkeys(TEMPLATES, 0.0))
 
 
 def knowledge(

@@ -10,6 +10,7 @@ from router.evaluation.methods.coin import Coin
 from router.evaluation.methods.complexity import ComplexityRules
 from router.evaluation.methods.length import Length
 from router.evaluation.methods.neighbours import Neighbours
+from router.evaluation.methods.served import Served
 from router.evaluation.methods.template import TemplateLookup
 from router.evaluation.methods.win_rate import MatrixFactors, SimilarityWeighted
 from router.evaluation.samples import Stage
@@ -17,6 +18,7 @@ from router.evaluation.samples import Stage
 POINTSMAN = "pointsman"
 METHODS: Sequence[Estimator] = (
     PointsmanBefore(),
+    Served(),
     Coin(),
     Length(),
     TemplateLookup(),

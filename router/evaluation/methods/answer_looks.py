@@ -11,13 +11,11 @@ import numpy as np
 from router.evaluation.methods.agreement import NUMBER, answer_key
 from router.evaluation.samples import Answers, Texts
 from router.evaluation.tables import Floats
+from router.features import CATCH_ALL, choices_of, numbers_of
 
 LETTERS = "abcdefghij"  # of options: some are right more often than others
 LETTER = re.compile(r"[a-z]")
-OPTION = re.compile(r"(?m)^[^\S\n]*\(?([A-Z])[.):][^\S\n]*(.*)$")
-BEGINS_WITH = re.compile(r"\W{0,3}(-?\d{1,12}(?:,\d{3}){0,4}(?:\.\d{1,12})?)")
 LEAST_NUMBERS = 3  # options with a number, before their order says anything
-CATCH_ALL = re.compile(r"\b(?:none|all|both|neither|cannot|not enough)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +105,5 @@ def _seen(answer: str | None, prompt: str) -> Seen:
 @lru_cache(maxsize=4)  # both answers of a prompt are looked at in turn
 def options_of(prompt: str) -> tuple[Mapping[str, str], Mapping[str, float]]:
     """The options of a multiple choice by letter: their texts, and the numbers of those that begin with one."""
-    options = dict(OPTION.findall(prompt))
-    begins = {letter: BEGINS_WITH.match(text) for letter, text in options.items()}
-    return options, {letter: float(found[1].replace(",", "")) for letter, found in begins.items() if found}
+    options = choices_of(prompt)
+    return options, numbers_of(options)

@@ -14,12 +14,10 @@ from router.evaluation.estimator import Estimate
 from router.evaluation.methods.chances import Platt, fit_platt
 from router.evaluation.methods.columns import Places, Scale
 from router.evaluation.methods.grams import Grams, fit_grams
-from router.evaluation.methods.prompt_looks import prompt_looks
 from router.evaluation.methods.ridge import Ridge, fit_ridge
-from router.evaluation.samples import Outcomes, Prompts, Rows, Stage, Texts
+from router.evaluation.samples import Outcomes, Prompts, Rows, Stage
 from router.evaluation.splits import folds_of
 from router.evaluation.tables import Floats
-from router.evaluation.views import Views
 
 # How much template, features and token pairs may say; two strengths, of which the second sees finer things.
 STRENGTHS = ((0.3, 0.2, 0.14), (0.5, 0.5, 0.5))
@@ -79,17 +77,13 @@ class BeforeColumns:
 
     def blocks(self, prompts: Prompts) -> tuple[Floats, Floats, Floats]:
         """(P, D) each: template, text features, token pairs."""
-        features = self.features.apply(_text_features(prompts.views, prompts.texts))
+        features = self.features.apply(prompts.views.features)
         return self.templates.apply(prompts.templates), features, self.grams.apply(prompts.views.grams)
 
 
 def before_columns(prompts: Prompts) -> BeforeColumns:
-    features = Scale.of(_text_features(prompts.views, prompts.texts))
+    features = Scale.of(prompts.views.features)
     return BeforeColumns(Places.of(prompts.templates), features, fit_grams(prompts.views.grams))
-
-
-def _text_features(views: Views, texts: Texts) -> Floats:
-    return np.hstack([views.features, prompt_looks(texts)])
 
 
 def _beside(blocks: tuple[Floats, Floats, Floats], strengths: tuple[float, float, float]) -> Floats:

@@ -48,7 +48,7 @@ def written(results: Results) -> dict[str, Any]:
 def test_every_set_stage_and_method_has_a_row(written: dict[str, Any]) -> None:
     found = {(row["set"], row["stage"], row["method"]) for row in written["rows"]}
     before = {
-        "pointsman", "always-small", "always-large", "random", "length", "template", "knn", "routellm-sw",
+        "pointsman", "served", "always-small", "always-large", "random", "length", "template", "knn", "routellm-sw",
         "routellm-mf", "litellm-complexity", "oracle",
     }  # fmt: skip
     after = {"pointsman", "agreement", "random", "oracle", "always-small", "always-large"}

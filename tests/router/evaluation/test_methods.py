@@ -14,7 +14,6 @@ from router.evaluation.methods.answer_looks import LOOKS, answer_looks
 from router.evaluation.methods.before import PointsmanBefore
 from router.evaluation.methods.coin import Coin
 from router.evaluation.methods.complexity import ComplexityRules
-from router.evaluation.methods.prompt_looks import prompt_looks
 from router.evaluation.methods.ridge import STRENGTHS, fit_ridge
 from router.evaluation.methods.template import shrunk_means
 from router.evaluation.metrics import figures
@@ -22,6 +21,7 @@ from router.evaluation.samples import Answers, Sample, Stage, texts
 from router.evaluation.sets import LLAMA_8B, LLAMA_70B, Set, sample
 from router.evaluation.tables import read_table
 from router.evaluation.views import view
+from router.looks import looks_of
 from tests.router.evaluation.tables import HELPER, WordEmbedder, rows_of, write_table
 
 FITTED = [method for method in METHODS if not isinstance(method, ComplexityRules)]  # its import takes three seconds
@@ -190,7 +190,7 @@ def test_the_looks_of_an_answer_are_read_off_its_options() -> None:
     "prompt", ["", "\n" * 5000, "A. 1\n" * 2000, "$1.00 " * 2000, "9" * 5000, "\ud800 \u2028 {[(" * 300]
 )
 def test_odd_prompts_are_looked_at_too(prompt: str) -> None:
-    assert np.isfinite(prompt_looks(texts([prompt]))).all()
+    assert np.isfinite(looks_of(prompt).features).all()
     assert np.isfinite(answer_looks(Answers(texts(["A"]), np.array([1.0])), texts([prompt]))).all()
 
 
