@@ -166,8 +166,7 @@ async def test_tools_nested_as_deeply_as_may_be_are_routed(rig: OpenRig) -> None
     tool = {"type": "function", "function": {"name": "look", "parameters": inner}}
     async with rig(knowledge_maker=looking) as r:
         await ask(r, [SYSTEM, USER], tools=[tool])
-        too_deep = {"type": "function", "function": {"name": "look", "parameters": {"a": {"a": {"a": inner}}}}}
-        deeper = {**too_deep, "x": [[[[[[[[[[inner]]]]]]]]]]}
+        deeper = {"type": "function", "function": {"name": "look", "parameters": {"a": [[[[[[[[[[inner]]]]]]]]]]}}}
         response = await r.http.post(CHAT, json={"model": "auto", "messages": [USER], "tools": [deeper]})
         assert response.status_code == 400
         assert error_of(response)["code"] == "invalid_json"
