@@ -12,6 +12,7 @@ from itertools import islice
 
 from models.catalog import Model, load_catalog
 from router.bar import Bar
+from router.bounds import lower_bound
 from router.decision import Knowledge, Question
 from router.difficulty import BUILTIN_DIFFICULTY
 from router.features import features
@@ -44,6 +45,11 @@ def main() -> None:
     groups = Groups()
     _decide(knowledge, groups)
     steps.append(_step(f"{DECISIONS:,} decisions on ever new system messages"))
+
+    counts = ((passed, total) for total in range(1, RECORDS_LIMIT) for passed in range(1, total))
+    for passed, total in islice(counts, lower_bound.cache_info().maxsize):
+        lower_bound(passed, total, knowledge.bar.confidence)
+    steps.append(_step("as many bounds as are remembered"))
 
     records |= {(f"other {n}", cheaper[0]): record for n, record in zip(range(RECORDS_LIMIT), made, strict=False)}
     knowledge = _learned(knowledge, dict(islice(records.items(), RECORDS_LIMIT)), terms)
