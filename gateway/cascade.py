@@ -1,7 +1,7 @@
 """Holds an answer back until it is clear whether the client may see it. Knows replies and their JSON, and no HTTP."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,10 +9,9 @@ import orjson
 
 from gateway.learning.answered import wants_json
 from models.engine import Call, Engine, EngineCut, EngineUnavailable, Reply, Usage, Wrapped
+from models.events import DATA, documents_of, written
 from router.check import Check
 from router.signals import TOP_LOGPROBS, Signals, signals_of
-
-EVENT = b"data: "
 
 
 class NotReleased(Exception):
@@ -110,7 +109,7 @@ class _Released(Wrapped):
     """*reply* from its first block on; *shown* most likely tokens beside each, or no log-probabilities (None)."""
 
     def __init__(self, reply: Reply, blocks: list[bytes], shown: int | None) -> None:
-        self._streamed = blocks[0].startswith(EVENT)
+        self._streamed = blocks[0].startswith(DATA)
         self._shown = shown
         super().__init__(reply, b"".join(map(self._as_asked, blocks)))
 
@@ -123,17 +122,12 @@ class _Released(Wrapped):
         documents = [_without_logprobs(d, self._shown) for d in _documents(block, streamed=self._streamed)]
         if not self._streamed:
             return orjson.dumps(documents[0])
-        return b"".join(EVENT + orjson.dumps(document) + b"\n\n" for document in documents)
+        return b"".join(map(written, documents))
 
 
-def _documents(block: bytes, *, streamed: bool) -> Iterator[dict[str, Any]]:
+def _documents(block: bytes, *, streamed: bool) -> list[dict[str, Any]]:
     """The JSON in a block; see `models.engine.Reply`."""
-    if not streamed:
-        yield orjson.loads(block)
-        return
-    for event in block.split(b"\n\n"):
-        if event:
-            yield orjson.loads(event[len(EVENT) :])
+    return documents_of(block) if streamed else [orjson.loads(block)]
 
 
 def _without_logprobs(document: dict[str, Any], shown: int | None) -> dict[str, Any]:

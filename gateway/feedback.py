@@ -7,11 +7,13 @@ from enum import StrEnum
 from typing import Any
 
 import orjson
-from sqlalchemy import Engine, Row, insert, select, update
+from sqlalchemy import Engine, Row, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from gateway.ledger.tables import charges, feedback
 from gateway.pages import unix
+
+NAMES_LIMIT = 32  # of one request; each is a row for as long as the ledger has the charge
 
 Value = bool | int | float | str
 
@@ -52,6 +54,10 @@ class Feedback:
         }
 
 
+class TooManyNames(Exception):
+    """The request has feedback of NAMES_LIMIT other names."""
+
+
 class FeedbackStore:
     """Call from a thread."""
 
@@ -66,7 +72,7 @@ class FeedbackStore:
             return connection.execute(wanted).one_or_none() is not None
 
     def put(self, request_id: str, caller: str, name: str, value: Value, comment: str | None) -> Feedback:
-        """The only one of that name from now on."""
+        """The only one of that name from now on. Raises TooManyNames; a few at once may each still find a place."""
         now = self._clock()
         row = {
             "value": orjson.dumps({"value": value, "comment": comment}).decode(),
@@ -78,6 +84,9 @@ class FeedbackStore:
         mine = [feedback.c[column] == part for column, part in key.items()]
         try:
             with self._database.begin() as connection:
+                others = select(func.count()).select_from(feedback).where(*mine[:2], feedback.c.name != name)
+                if connection.execute(others).scalar_one() >= NAMES_LIMIT:
+                    raise TooManyNames
                 connection.execute(insert(feedback).values({**key, **row, "created_at": now}))
         except IntegrityError:
             with self._database.begin() as connection:

@@ -172,7 +172,8 @@ def _able(catalog: Catalog, asked: Asked) -> tuple[str, ...]:
         missing = sorted(asked.needs - catalog.models[asked.target].abilities)
         who = f"the model {asked.target!r} does not have"
     else:
-        missing = sorted(asked.needs)
+        had = {ability for model in catalog for ability in model.abilities}
+        missing = sorted(asked.needs - had) or sorted(asked.needs)  # each by some model, all by none
         who = "no model served here has"
     hint = f"; these have: {', '.join(names)}" if names else ""
     raise InvalidRequest(

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from models.engine import Call, EngineCut, EngineRefused, EngineUnavailable, Operation, Reply, Wrapped
+from models.events import events_of, read, written
 
 HELD_LIMIT_CHARACTERS = 160  # of a text that may become a call: by then a name of 64 characters must have been said
 SCHEMA_NAME = "calls"
@@ -216,7 +217,7 @@ class _Events:
     def feed(self, block: bytes) -> bytes:
         if self._passing:
             return block
-        return b"".join(self._event(event + b"\n\n") for event in block.split(b"\n\n") if event)
+        return b"".join(map(self._event, events_of(block)))
 
     def take_held(self) -> bytes:
         held, self._held = b"".join(self._held), []
@@ -225,7 +226,7 @@ class _Events:
     def _event(self, event: bytes) -> bytes:
         if self._passing:
             return event
-        document = orjson.loads(event[len(b"data: ") :])
+        document = read(event)
         choice = (document.get("choices") or [{}])[0]
         delta = choice.get("delta") or {}
         text = delta.get("content") or ""
@@ -249,6 +250,4 @@ class _Events:
         told = [{"index": place, **call} for place, call in enumerate(_tool_calls(calls, self._several))]
         said = {**choice, "delta": {"tool_calls": told}, "finish_reason": None}
         last = {**choice, "delta": {}, "finish_reason": "tool_calls"}
-        return b"".join(
-            b"data: " + orjson.dumps({**document, "choices": [choices]}) + b"\n\n" for choices in (said, last)
-        )
+        return b"".join(written({**document, "choices": [choices]}) for choices in (said, last))

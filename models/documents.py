@@ -7,6 +7,7 @@ from typing import Any, Self
 import orjson
 
 from models.engine import Call, EngineCut, EngineError, EngineUnavailable, Reply, Usage
+from models.events import written
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class DocumentsReply(Reply):
             if not self._call.stream:
                 return orjson.dumps(document.data)
             if document.data.get("choices") or self._call.include_usage:
-                return b"data: " + orjson.dumps(document.data) + b"\n\n"
+                return written(document.data)
         return b""
 
     async def _stop(self) -> None:

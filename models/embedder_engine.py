@@ -24,6 +24,7 @@ from models.engine import (
     Operation,
     Reply,
     Usage,
+    Whole,
 )
 
 if TYPE_CHECKING:
@@ -87,29 +88,6 @@ class _Done:
     seconds: float
 
 
-class _Whole(Reply):
-    """An answer that is here."""
-
-    def __init__(self, document: bytes, usage: Usage, engine_seconds: float) -> None:
-        super().__init__(document)
-        self._usage = usage
-        self._engine_seconds = engine_seconds
-
-    @property
-    def usage(self) -> Usage:
-        return self._usage
-
-    @property
-    def engine_seconds(self) -> float:
-        return self._engine_seconds
-
-    async def more(self) -> bytes:
-        return b""
-
-    async def _stop(self) -> None:
-        return None
-
-
 class EmbedderEngine:
     """An Engine. `embedder` is there once it is READY, for whoever in this process wants vectors without a request."""
 
@@ -150,7 +128,7 @@ class EmbedderEngine:
         else:
             done = [await anyio.to_thread.run_sync(work, places) for places in asked.pieces()]
         usage = Usage(sum(piece.tokens for piece in done), 0)
-        return _Whole(self._document(done, usage), usage, sum(piece.seconds for piece in done))
+        return Whole(self._document(done, usage), usage, sum(piece.seconds for piece in done))
 
     async def _load(self) -> None:
         start = perf_counter()

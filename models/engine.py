@@ -104,6 +104,29 @@ class Reply(ABC):
                 then()
 
 
+class Whole(Reply):
+    """An answer that is here in one block."""
+
+    def __init__(self, document: bytes, usage: Usage | None, engine_seconds: float | None) -> None:
+        super().__init__(document)
+        self._usage = usage
+        self._engine_seconds = engine_seconds
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._usage
+
+    @property
+    def engine_seconds(self) -> float | None:
+        return self._engine_seconds
+
+    async def more(self) -> bytes:
+        return b""
+
+    async def _stop(self) -> None:
+        """Nothing is left to stop."""
+
+
 class Wrapped(Reply):
     """*reply* told in another way: its counts and its end are those of *reply*."""
 

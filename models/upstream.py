@@ -25,7 +25,9 @@ from models.engine import (
     Operation,
     Reply,
     Usage,
+    Whole,
 )
+from models.events import written
 from models.http import HttpError, Origin, Response, TooLong
 from models.sse import EventSplitter, EventTooLong
 
@@ -150,7 +152,10 @@ class OpenAIUpstream:
             raise EngineUnavailable("the engine failed before its first token") from error
         timings = document.pop("timings", None)
         counted = _Counted.of(document.get("usage"), timings, call.operation)
-        return _WholeReply(response, self.named(raw, document, changed=timings is not None), counted)
+        answer = self.named(raw, document, changed=timings is not None)
+        reply = Whole(answer, counted.usage, counted.engine_seconds)
+        reply.when_closed(response.close)
+        return reply
 
     def named(self, raw: bytes, document: dict[str, Any], *, changed: bool) -> bytes:
         """The document under the catalogue's name of the model; written anew only where replacing is not sure."""
@@ -243,27 +248,6 @@ class _Counted:
     def updated(self, newer: "_Counted") -> "_Counted":
         seconds = newer.engine_seconds if newer.engine_seconds is not None else self.engine_seconds
         return _Counted(newer.usage or self.usage, seconds)
-
-
-class _WholeReply(Reply):
-    def __init__(self, response: Response, body: bytes, counted: _Counted) -> None:
-        super().__init__(body)
-        self._response = response
-        self._counted = counted
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._counted.usage
-
-    @property
-    def engine_seconds(self) -> float | None:
-        return self._counted.engine_seconds
-
-    async def more(self) -> bytes:
-        return b""
-
-    async def _stop(self) -> None:
-        self._response.close()
 
 
 class _StreamedReply(Reply):
@@ -412,13 +396,13 @@ class _Events:
             self._learn_model(payload)
         document["model"] = self._upstream.name
         if not document.get("choices") and isinstance(usage, dict):
-            self._last_event = _encoded(document) if self._include_usage else b""
+            self._last_event = written(document) if self._include_usage else b""
             return b""
         if isinstance(usage, dict) or not self._include_usage:
             document.pop("usage", None)
         if self._include_usage and isinstance(usage, dict):  # counts beside content: the protocol wants them apart
-            self._last_event = _encoded({**document, "choices": [], "usage": usage})
-        return _encoded(document)
+            self._last_event = written({**document, "choices": [], "usage": usage})
+        return written(document)
 
     def _learn_model(self, payload: bytes) -> None:
         found = MODEL.findall(payload)
@@ -441,10 +425,6 @@ async def _cut_body(response: Response) -> bytes:
     while len(body) < ERROR_BODY_LIMIT_BYTES and (piece := await response.read(IDLE_TIMEOUT_SECONDS)):
         body += piece
     return bytes(body[:ERROR_BODY_LIMIT_BYTES])
-
-
-def _encoded(document: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(document) + b"\n\n"
 
 
 def insides_of(base_url: str | None, api_key: str | None, *patterns: str) -> re.Pattern[str]:

@@ -73,7 +73,7 @@ def said(name: str, text: str) -> str:
     match name:
         case "number":
             found = NUMBER.findall(text)
-            return f"{float(found[-1].replace(',', '')):.6f}" if found else ""
+            return _number_said(found[-1].replace(",", "")) if found else ""
         case "exact":
             return _folded(final_answer(text))
         case "python_literal":
@@ -83,6 +83,15 @@ def said(name: str, text: str) -> str:
             pattern = _any_of(tuple(name.removeprefix("one_of:").split(",")))
             word = pattern.search(text)
             return word.group(1).lower() if word else ""
+
+
+def _number_said(written: str) -> str:
+    """To a millionth; beyond what a double tells apart, as it is written."""
+    value = float(written)
+    if abs(value) < 2**53:
+        return f"{value:.6f}"
+    whole, _, fraction = written.partition(".")
+    return f"{whole}.{fraction}".rstrip("0")
 
 
 def _any_of(words: tuple[str, ...]) -> re.Pattern[str]:

@@ -21,6 +21,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from sys import getsizeof
 from typing import Any
 
 import orjson
@@ -30,12 +31,14 @@ from prompts.message import FIXED_ROLES, TEMPLATE_KEY_HEX_DIGITS
 SEEN_LIMIT = 4_096  # fixed parts whose group is remembered; each some 200 bytes
 BUCKETS_LIMIT = 512  # of fixed parts with equally many words, of CLUSTERS_LIMIT kinds each
 CLUSTERS_LIMIT = 8
+ROOM_LIMIT_BYTES = 16 * 2**20  # of all their words; a thousand kinds of usual length, 150 of the longest
 TEXT_LIMIT_CHARACTERS = 4_096  # a longer fixed part stands for itself: to look at it would take a millisecond
 WORDS_MOST = 2  # that may vary
 FIXED_WORDS = 12
 DISTINCT = 16
 NUMBERS_MOST = 64  # in a fixed part whose dates are looked for; one with more is a table
 OFTEN = 32  # times, while it is remembered
+POINTER_BYTES = 8  # of a list to each word in it
 
 MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 DAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)day,?\s+"
@@ -57,10 +60,13 @@ HOLE = "\0"  # in place of what varies; no request that JSON was read from means
 
 @dataclass(slots=True)
 class Cluster:
-    """Fixed parts alike: `words`, and at each place that varies the values seen there, as hashes, at most DISTINCT."""
+    """Fixed parts alike: `words`, and at each place that varies the values seen there, as hashes, at most DISTINCT.
+    `room_bytes`: what the words take.
+    """
 
     words: Sequence[str]
-    holes: dict[int, set[int]] = field(default_factory=dict)
+    room_bytes: int
+    holes: dict[int, list[int]] = field(default_factory=dict)
 
     @property
     def is_found(self) -> bool:
@@ -76,10 +82,11 @@ class Cluster:
         if len(self.holes) + len(new) > WORDS_MOST or len(words) - len(self.holes) - len(new) < FIXED_WORDS:
             return False
         for place in new:
-            self.holes[place] = {hash(self.words[place])}
+            self.holes[place] = [hash(self.words[place])]
         for place, values in self.holes.items():
-            if len(values) < DISTINCT:
-                values.add(hash(words[place]))
+            value = hash(words[place])
+            if len(values) < DISTINCT and value not in values:
+                values.append(value)
         return True
 
     def common(self) -> list[str]:
@@ -100,6 +107,7 @@ class Groups:
     def __init__(self) -> None:
         self._seen: OrderedDict[str, Seen] = OrderedDict()
         self._buckets: OrderedDict[tuple[str, int], list[Cluster]] = OrderedDict()
+        self._room_bytes = 0  # of all words in them
 
     def of(self, template: str, body: Mapping[str, Any]) -> str | None:
         """The group of a request whose template key is *template*; None where it stands for itself."""
@@ -132,15 +140,21 @@ class Groups:
         key = (rest, len(words))
         bucket = self._buckets.setdefault(key, [])
         self._buckets.move_to_end(key)
-        if len(self._buckets) > BUCKETS_LIMIT:
-            self._buckets.popitem(last=False)
         taken = next((cluster for cluster in bucket if cluster.takes(words)), None)
         if taken is None:
-            taken = Cluster(words)
+            taken = Cluster(words, sum(map(getsizeof, words)) + POINTER_BYTES * len(words))
             bucket.append(taken)
+            self._room_bytes += taken.room_bytes
             if len(bucket) > CLUSTERS_LIMIT:
-                bucket.pop(0)
+                self._room_bytes -= bucket.pop(0).room_bytes
+            self._make_room()
         return taken
+
+    def _make_room(self) -> None:
+        """Forget the buckets that were used longest ago; never the last one used, which fits."""
+        while len(self._buckets) > BUCKETS_LIMIT or self._room_bytes > ROOM_LIMIT_BYTES:
+            _, forgotten = self._buckets.popitem(last=False)
+            self._room_bytes -= sum(cluster.room_bytes for cluster in forgotten)
 
 
 def _fixed(body: Mapping[str, Any]) -> str | None:

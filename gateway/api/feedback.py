@@ -9,14 +9,15 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from starlette.responses import Response
 
-from gateway.errors import NotFound, Overloaded
-from gateway.feedback import kind_of
+from gateway.errors import InvalidRequest, NotFound, Overloaded
+from gateway.feedback import NAMES_LIMIT, TooManyNames, kind_of
 from gateway.held import Held, held_of
 from gateway.schema import checked, parse_object
 
 routes = APIRouter(tags=["feedback"])
 
 ID_LIMIT_CHARACTERS = 64
+ID = r"^[!-~]+$"  # what an id may hold; PostgreSQL takes no NUL
 NUMBER_LIMIT = 10**12  # beyond it somebody has sent an identifier
 TEXT_LIMIT_CHARACTERS = 1_000
 COMMENT_LIMIT_CHARACTERS = 4_000
@@ -31,7 +32,9 @@ Text = Annotated[StrictStr, Field(min_length=1, max_length=TEXT_LIMIT_CHARACTERS
 class FeedbackWire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    request_id: str = Field(min_length=1, max_length=ID_LIMIT_CHARACTERS, description="as x-request-id said")
+    request_id: str = Field(
+        min_length=1, max_length=ID_LIMIT_CHARACTERS, pattern=ID, description="as x-request-id said"
+    )
     name: str = Field("feedback", pattern=r"^[A-Za-z0-9_.:-]{1,64}$", description="of several kinds of outcome")
     value: StrictBool | Integer | Fraction | Text = Field(description="was it good: yes or no, a number, or a label")
     comment: str | None = Field(None, max_length=COMMENT_LIMIT_CHARACTERS)
@@ -54,14 +57,20 @@ async def put_feedback(request: Request) -> Response:
             code="request_not_found",
         )
     put = held.runtime.feedback.put
-    told = await anyio.to_thread.run_sync(put, said.request_id, held.caller_id, said.name, said.value, said.comment)
+    try:
+        told = await anyio.to_thread.run_sync(put, said.request_id, held.caller_id, said.name, said.value, said.comment)
+    except TooManyNames as error:
+        raise InvalidRequest(
+            f"the request has feedback of {NAMES_LIMIT} other names, which is all that is kept: use one of these",
+            param="name",
+        ) from error
     held.runtime.meter.metrics.feedback.of(kind_of(said.value)).inc()
     return _json(told.document())
 
 
 @routes.get("/v1/feedback", summary="What was told of a request")
 async def list_feedback(
-    request: Request, request_id: Annotated[str, Query(min_length=1, max_length=ID_LIMIT_CHARACTERS)]
+    request: Request, request_id: Annotated[str, Query(min_length=1, max_length=ID_LIMIT_CHARACTERS, pattern=ID)]
 ) -> Response:
     held = held_of(request.scope)
     told = await anyio.to_thread.run_sync(held.runtime.feedback.told, request_id, held.caller_id)

@@ -9,6 +9,7 @@ import orjson
 from gateway.errors import GatewayError
 from gateway.shapes import Streaming
 from models.engine import Usage
+from models.events import documents_of, written
 
 DONE = b"data: [DONE]\n\n"
 
@@ -43,7 +44,7 @@ class Plain:
         return DONE
 
     def failure(self, error: GatewayError) -> bytes:
-        return b"data: " + orjson.dumps(error.body()) + b"\n\n" + DONE
+        return written(error.body()) + DONE
 
 
 PLAIN = Plain()
@@ -71,7 +72,7 @@ class Translated:
 
     def block(self, block: bytes) -> bytes:
         stream = self._begun()
-        return b"".join(stream.feed(orjson.loads(event[6:])) for event in block.split(b"\n\n") if event)
+        return b"".join(map(stream.feed, documents_of(block)))
 
     async def closing(self, usage: Usage | None) -> bytes:
         stream = self._begun()

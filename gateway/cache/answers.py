@@ -3,9 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import orjson
-
 from models.engine import Operation, Usage
+from models.events import documents_of, written
 
 Document = dict[str, Any]
 TEXTS = frozenset({"content", "reasoning", "reasoning_content", "refusal"})  # of a delta, told piece by piece
@@ -18,7 +17,7 @@ class Strange(ValueError):
 
 def assembled(blocks: Iterable[bytes], operation: Operation, usage: Usage) -> Document:
     """The answer that *blocks* of events told, as the engine would have given it whole. Raises Strange."""
-    events = [orjson.loads(event[len(b"data: ") :]) for block in blocks for event in block.split(b"\n\n") if event]
+    events = [event for block in blocks for event in documents_of(block)]
     told = [event for event in events if event.get("choices")]
     counts = [event["usage"] for event in events if isinstance(event.get("usage"), dict)]
     if not told:
@@ -48,7 +47,7 @@ def told(document: Document, operation: Operation, *, include_usage: bool) -> Se
     events = [{**frame, "choices": saying}, {**frame, "choices": ending}]
     if include_usage:
         events.append({**frame, "choices": [], "usage": document["usage"]})
-    return [b"data: " + orjson.dumps(event) + b"\n\n" for event in events]
+    return [written(event) for event in events]
 
 
 def written_usage(usage: Usage) -> Document:

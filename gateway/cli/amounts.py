@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gateway.ledger.charge import NANO
-from gateway.limits.budgets import BudgetError, Limits
+from gateway.limits.budgets import BudgetError, Limits, limits_of
 
 BudgetDay = Annotated[str | None, typer.Option(help="USD it may spend a day (UTC): 1.50; no limit when left out")]
 BudgetMonth = Annotated[str | None, typer.Option(help="USD it may spend a month (UTC)")]
@@ -26,6 +26,23 @@ def usd(text: str | None) -> Decimal | None:
         return None if text is None else Decimal(text)
     except InvalidOperation as error:
         raise BudgetError(f"{text!r} is no amount of US dollars; write it like 1.50") from error
+
+
+def limits_told(
+    budget_day: str | None,
+    budget_month: str | None,
+    requests_per_minute: int | None,
+    tokens_per_minute: int | None,
+    concurrency: int | None,
+) -> Limits:
+    """Raises BudgetError."""
+    return limits_of(
+        day_usd=usd(budget_day),
+        month_usd=usd(budget_month),
+        requests_per_minute=requests_per_minute,
+        tokens_per_minute=tokens_per_minute,
+        concurrency=concurrency,
+    )
 
 
 def lifetime(text: str) -> timedelta:

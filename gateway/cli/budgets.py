@@ -12,12 +12,12 @@ from gateway.cli.amounts import (
     Concurrency,
     RequestsPerMinute,
     TokensPerMinute,
+    limits_told,
     shown_limits,
-    usd,
 )
 from gateway.cli.screen import console, table
 from gateway.ledger.database import open_database
-from gateway.limits.budgets import Scope, limits_of, read_budgets, remove_budget, set_budget
+from gateway.limits.budgets import Scope, read_budgets, remove_budget, set_budget
 from gateway.settings import load_settings
 
 app = typer.Typer(
@@ -39,13 +39,7 @@ def set_limits(
     concurrency: Concurrency = None,
 ) -> None:
     """Replace the limits of a caller, a team or a template; what is left out is not limited."""
-    limits = limits_of(
-        day_usd=usd(budget_day),
-        month_usd=usd(budget_month),
-        requests_per_minute=requests_per_minute,
-        tokens_per_minute=tokens_per_minute,
-        concurrency=concurrency,
-    )
+    limits = limits_told(budget_day, budget_month, requests_per_minute, tokens_per_minute, concurrency)
     set_budget(_database(), scope, name, limits)
     console.print(f"{scope.value} {name}: {shown_limits(limits)}", highlight=False, markup=False)
 

@@ -13,13 +13,12 @@ from gateway.cli.amounts import (
     RequestsPerMinute,
     TokensPerMinute,
     lifetime,
+    limits_told,
     shown_limits,
-    usd,
 )
 from gateway.cli.screen import console, table
 from gateway.keys import Grant, Keys, Role, read_pepper
 from gateway.ledger.database import open_database
-from gateway.limits.budgets import limits_of
 from gateway.settings import load_settings
 
 app = typer.Typer(
@@ -42,13 +41,7 @@ def create(
     concurrency: Concurrency = None,
 ) -> None:
     """Make a key and show it, once: only its keyed digest is kept."""
-    limits = limits_of(
-        day_usd=usd(budget_day),
-        month_usd=usd(budget_month),
-        requests_per_minute=requests_per_minute,
-        tokens_per_minute=tokens_per_minute,
-        concurrency=concurrency,
-    )
+    limits = limits_told(budget_day, budget_month, requests_per_minute, tokens_per_minute, concurrency)
     expires_at = datetime.now(UTC) + lifetime(expires) if expires else None
     grant = Grant(role, team, _names(models), _names(templates), expires_at, limits)
     key, record = _keys().create(name, grant)

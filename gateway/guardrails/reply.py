@@ -12,6 +12,7 @@ import orjson
 from gateway.guardrails.rail import Guardrail
 from gateway.guardrails.sieve import Refused, Sieve, sieved
 from models.engine import Reply, Wrapped
+from models.events import events_of, read, written
 
 TEXTS = ("reasoning_content", "reasoning", "content", "refusal", "text")
 REFUSED = "content_filter"
@@ -54,16 +55,16 @@ class Guarded(Wrapped):
 
     def _events(self, block: bytes) -> bytes:
         passed: list[bytes] = []
-        for event in block.split(b"\n\n"):
-            if not event or self._ended:
-                continue
-            document = orjson.loads(event[len(b"data: ") :])
+        for event in events_of(block):
+            if self._ended:
+                break
+            document = read(event)
             choices = document.get("choices")
             if not choices:  # counts, which come last
-                passed.append(self._rest() + event + b"\n\n")
+                passed.append(self._rest() + event)
             elif seen := [choice for choice in choices if self._passes(choice)]:
                 self._last = {**document, "choices": seen}
-                passed.append(_event(self._last))
+                passed.append(written(self._last))
             self._ended = self._is_refused()
         return b"".join(passed)
 
@@ -86,7 +87,7 @@ class Guarded(Wrapped):
                 of.told = True
                 rest = {"delta": said} if is_chat else {"text": "", **said}
                 rests.append({"index": index, **rest, "finish_reason": REFUSED if of.refused else None})
-        return _event({**self._last, "choices": rests}) if rests else b""
+        return written({**self._last, "choices": rests}) if rests else b""
 
     def _is_refused(self) -> bool:
         """All answers are over, one of them before its end: nothing is to come that may be seen."""
@@ -152,7 +153,3 @@ def _said(choice: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _texts(said: dict[str, Any]) -> dict[str, str]:
     return {key: said[key] for key in TEXTS if isinstance(said.get(key), str)}
-
-
-def _event(document: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(document) + b"\n\n"

@@ -70,7 +70,7 @@ class Counter:
         if now - SETTLED - self._inputs_until >= INPUTS_EVERY:
             self._count_inputs(knowledge, self._inputs_until, now - SETTLED)
             self._inputs_until = now - SETTLED
-            self._store.shrink(settings.max_records, {template for template, _ in knowledge.evidence.tallies})
+        self._store.shrink(settings.max_records, {template for template, _ in knowledge.evidence.tallies})
         return counted
 
     def _count_feedback(self, settings: LearningSection, knowledge: Knowledge, now: datetime) -> int:

@@ -5,6 +5,8 @@
 
 from typing import Any, Protocol
 
+import orjson
+
 from gateway.errors import GatewayError
 from models.engine import Usage
 
@@ -25,3 +27,8 @@ class Streaming(Protocol):
 
     def result(self) -> dict[str, Any]:
         """The whole object as far as it has come; what `from_chat` gives for the same answer once it has ended."""
+
+
+def named_event(type: str, **data: Any) -> bytes:
+    """An event that says its type twice, as both protocols do: before the document and in it."""
+    return b"event: %b\ndata: %b\n\n" % (type.encode(), orjson.dumps({"type": type, **data}))

@@ -7,6 +7,7 @@ import orjson
 
 from gateway.errors import GatewayError
 from gateway.schema import STOP_LIMIT
+from gateway.shapes import named_event
 from gateway.shapes.answer import Answer, Block, Closed, Grew, Kind, Opened, Step, as_chunk, usage_of
 from gateway.shapes.conversation import Conversation, Part, image_part, text_part
 from gateway.shapes.fields import Fields, given, objects, refuse_too_deep
@@ -275,7 +276,7 @@ class Stream:
         self._ended = False
 
     def begin(self) -> bytes:
-        return _event("message_start", message=self.result())
+        return named_event("message_start", message=self.result())
 
     def feed(self, document: dict[str, Any]) -> bytes:
         return b"".join(event for step in self._answer.feed(document) for event in _events(step))
@@ -284,11 +285,11 @@ class Stream:
         events = [event for step in self._answer.end() for event in _events(step)]
         self._usage = usage
         self._ended = True
-        delta = _event("message_delta", delta=self._stop(), usage=_usage(usage))
-        return b"".join([*events, delta, _event("message_stop")])
+        delta = named_event("message_delta", delta=self._stop(), usage=_usage(usage))
+        return b"".join([*events, delta, named_event("message_stop")])
 
     def fail(self, error: GatewayError) -> bytes:
-        return _event("error", error=error_body(error)["error"])
+        return named_event("error", error=error_body(error)["error"])
 
     def result(self) -> dict[str, Any]:
         return {
@@ -346,10 +347,6 @@ def _shows_thinking(asked: dict[str, Any]) -> bool:
     return thinking.get("type", "disabled") != "disabled" and thinking.get("display") != "omitted"
 
 
-def _event(type: str, **data: Any) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (type.encode(), orjson.dumps({"type": type, **data}))
-
-
 _DELTAS = {
     Kind.TEXT: ("text_delta", "text"),
     Kind.REFUSAL: ("text_delta", "text"),
@@ -363,12 +360,12 @@ def _events(step: Step) -> Iterator[bytes]:
     match step:
         case Opened():
             new = _content_block(Block(block.kind, block.place, block.id, block.name))
-            yield _event("content_block_start", index=block.place, content_block=new)
+            yield named_event("content_block_start", index=block.place, content_block=new)
         case Grew(_, text, _) if text:
             kind, key = _DELTAS[block.kind]
-            yield _event("content_block_delta", index=block.place, delta={"type": kind, key: text})
+            yield named_event("content_block_delta", index=block.place, delta={"type": kind, key: text})
         case Closed():
-            yield _event("content_block_stop", index=block.place)
+            yield named_event("content_block_stop", index=block.place)
 
 
 def _content_block(block: Block) -> dict[str, Any]:

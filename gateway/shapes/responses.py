@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import orjson
-
 from gateway.errors import GatewayError
+from gateway.shapes import named_event
 from gateway.shapes.answer import Answer, Block, Closed, Grew, Kind, Opened, Step, as_chunk, usage_of
 from gateway.shapes.conversation import Conversation, Part, image_part, text_part
 from gateway.shapes.fields import Fields, given, objects, refuse_too_deep
@@ -485,9 +484,9 @@ class Stream:
         }
 
     def _event(self, type: str, **data: Any) -> bytes:
-        written = orjson.dumps({"type": type, "sequence_number": self._sequence, **data})
+        told = named_event(type, sequence_number=self._sequence, **data)
         self._sequence += 1
-        return b"event: %b\ndata: %b\n\n" % (type.encode(), written)
+        return told
 
     def _events(self, step: Step) -> Iterator[bytes]:
         block = step.block

@@ -3,8 +3,10 @@
 import asyncio
 from typing import Any
 
+import httpx2
 import pytest
 
+from gateway.feedback import NAMES_LIMIT
 from models.scripted import Say, Wait
 from tests.gateway.stranger import another_http
 from tests.gateway.wire import CHAT, OpenRig, chat, error_of
@@ -65,6 +67,21 @@ async def test_twenty_at_once_leave_one(rig: OpenRig) -> None:
         assert len((await r.http.get(PATH, params={"request_id": id})).json()["data"]) == 1
 
 
+async def test_a_request_has_so_many_names_and_these_can_be_told_again(rig: OpenRig) -> None:
+    async with rig() as r:
+        id = await answered(r)
+
+        async def tell(number: int) -> httpx2.Response:
+            return await r.http.post(PATH, json={"request_id": id, "name": f"n{number}", "value": number})
+
+        assert {(await tell(number)).status_code for number in range(NAMES_LIMIT)} == {200}
+        for number in (NAMES_LIMIT, NAMES_LIMIT + 1):
+            refused = await tell(number)
+            assert (refused.status_code, error_of(refused)["param"]) == (400, "name")
+        assert (await tell(3)).status_code == 200
+        assert len((await r.http.get(PATH, params={"request_id": id})).json()["data"]) == NAMES_LIMIT
+
+
 async def test_a_request_of_another_caller_is_not_there(rig: OpenRig) -> None:
     async with rig() as r, another_http(r) as other:
         id = await answered(r)
@@ -97,6 +114,10 @@ async def test_a_ledger_that_cannot_be_written_is_a_503_not_a_404(
 WRONG = [
     ({}, "request_id"),
     ({"request_id": 7, "value": 1}, "request_id"),
+    ({"request_id": "", "value": 1}, "request_id"),
+    ({"request_id": "x" * 65, "value": 1}, "request_id"),
+    ({"request_id": "req_\0", "value": 1}, "request_id"),
+    ({"request_id": "req_\u00e9", "value": 1}, "request_id"),
     ({"request_id": "x"}, "value"),
     ({"request_id": "x", "value": None}, "value"),
     ({"request_id": "x", "value": [1]}, "value"),
@@ -120,6 +141,7 @@ async def test_what_is_wrong_is_a_400_that_names_it(rig: OpenRig, body: dict[str
 
 async def test_a_request_without_an_id_is_a_400(rig: OpenRig) -> None:
     async with rig() as r:
-        response = await r.http.get(PATH)
-        assert response.status_code == 400
-        assert error_of(response)["param"] == "request_id"
+        for params in ({}, {"request_id": "\0"}):
+            response = await r.http.get(PATH, params=params)
+            assert response.status_code == 400
+            assert error_of(response)["param"] == "request_id"

@@ -23,6 +23,7 @@ LONG = "The parcel left the depot on Monday and is due in two days, says the car
         (Json(), '{"a": 1, "b": [true, null]}', '{ "b": [true, null], "a": 1.0 }'),
         (Json(), "[]", " [ ] "),
         (Number(), "It is 1,234.", "So the answer: 1234.0"),
+        (Number(), f"{10**30:,}", f"{10**30}.000"),
         (SIMILAR, LONG, LONG.replace("parcel", "package")),
     ],
 )
@@ -47,6 +48,8 @@ def test_the_same(comparer: Comparer, right: str, other: str) -> None:
         (Json(), "{}", "```json\n{}\n```"),
         (Json(), "{}", "sorry"),
         (Number(), "42", "43"),
+        (Number(), "9" * 400, "8" * 400),  # a double has no room for either
+        (Number(), "12345678901234567890", "12345678901234567891"),
         (Number(), "42", "forty-two"),
         (SIMILAR, LONG, LONG.replace("is due", "is not due")),
         (SIMILAR, "It costs 20 euros and lasts 3 years.", "It costs 30 euros and lasts 2 years."),
@@ -90,6 +93,18 @@ def test_no_text_breaks_a_comparer_and_the_order_does_not_matter(comparer: Compa
         assert comparer.same(one, one, 1.0)
         if comparer.takes(other):
             assert comparer.same(one, other, ALIKE) == comparer.same(other, one, ALIKE)
+
+
+@pytest.mark.parametrize("comparer", [Exact(), Json(), Number(), SIMILAR])
+@pytest.mark.parametrize(
+    "unit", ["n", "non't ", "1,", "1.", "9", "-", "answer:", "'", '"', "\\", "\n", " ", "{", "[", "\0", "\u00e9"]
+)
+def test_a_repeated_text_ends_in_time(comparer: Comparer, unit: str) -> None:
+    """A megabyte of what makes a pattern explode; a hang is ended by the suite's time limit, so nothing is timed."""
+    text = unit * (1_000_000 // len(unit))
+    if comparer.takes(text):
+        assert comparer.same(text, text, 1.0)
+        assert not comparer.same(text, "one 2", 1.0)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(), st.lists))

@@ -1,6 +1,7 @@
 """Nearly the same fixed parts are one group, other tasks never are, and a million of them take no memory."""
 
 from collections.abc import Iterable
+from sys import getsizeof
 from typing import Any
 
 import pytest
@@ -8,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prompts.message import template_key
-from router.groups import BUCKETS_LIMIT, CLUSTERS_LIMIT, DISTINCT, OFTEN, SEEN_LIMIT, Groups
+from router.groups import (
+    BUCKETS_LIMIT,
+    CLUSTERS_LIMIT,
+    DISTINCT,
+    OFTEN,
+    ROOM_LIMIT_BYTES,
+    SEEN_LIMIT,
+    TEXT_LIMIT_CHARACTERS,
+    Groups,
+)
 
 TASK = "You sort letters of customers of a bank by what they are about and answer with one of the words that follow"
 
@@ -113,11 +123,46 @@ def test_any_text_is_answered(texts: list[str]) -> None:
         assert group is None or len(group) == 16
 
 
-def test_fifty_thousand_distinct_fixed_parts_take_no_more_room_than_the_limits() -> None:
+def room_bytes(groups: Groups) -> int:
+    """What the words take, counted anew; each limit is held."""
+    assert len(groups._seen) <= SEEN_LIMIT
+    assert len(groups._buckets) <= BUCKETS_LIMIT
+    assert max(map(len, groups._buckets.values())) <= CLUSTERS_LIMIT
+    clusters = [cluster for bucket in groups._buckets.values() for cluster in bucket]
+    assert all(len(values) <= DISTINCT for cluster in clusters for values in cluster.holes.values())
+    counted = sum(getsizeof(word) + 8 for cluster in clusters for word in cluster.words)
+    assert counted == groups._room_bytes <= ROOM_LIMIT_BYTES
+    return counted
+
+
+def test_two_hundred_thousand_distinct_fixed_parts_take_no_more_room_than_the_limits() -> None:
     groups = Groups()
-    for n in range(50_000):
+    for n in range(200_000):
         of(groups, " ".join(str(n * k) for k in range(1, 14 + n % 700)) if n % 50 == 0 else f"task {n}")
 
     assert len(groups._seen) == SEEN_LIMIT
-    assert len(groups._buckets) <= BUCKETS_LIMIT
-    assert max(map(len, groups._buckets.values())) <= CLUSTERS_LIMIT
+    assert room_bytes(groups) > 0
+
+
+@pytest.mark.parametrize(
+    ("word", "words"), [("{:02x}", 1360), ("\U0001f600" * 250 + "{:02x}", 16)], ids=["short words", "wide words"]
+)
+def test_fixed_parts_as_large_as_can_be_take_no_more_room_than_the_limits(word: str, words: int) -> None:
+    """Before there was a limit in bytes these took 400 MB."""
+    groups = Groups()
+    for n in range(2_000):
+        text = " ".join(word.format((n * 7919 + k * k) % 256) for k in range(words))
+        assert TEXT_LIMIT_CHARACTERS - 60 < len(text) < TEXT_LIMIT_CHARACTERS - len("system ")
+        of(groups, text, tools=[{"type": "function", "function": {"name": f"tool{n % 600}"}}])
+
+    assert room_bytes(groups) > ROOM_LIMIT_BYTES / 2
+
+
+@pytest.mark.parametrize(
+    "unit", ["a.", "a@", "a@b.", "-", "f", "0f", "2026-", "jan ", "Monday, ", "1:", " ", "\n", "\u00e9", "\u2028"]
+)
+def test_a_repeated_text_ends_in_time(unit: str) -> None:
+    """What makes a pattern explode; a hang is ended by the suite's time limit, so nothing is timed here."""
+    for characters in (TEXT_LIMIT_CHARACTERS - 100, 1_000_000):
+        group = of(Groups(), f"{unit * (characters // len(unit))} 1@")
+        assert group is None or len(group) == 16
