@@ -25,7 +25,7 @@ LARGEST = 1e15  # a longer row of digits is no number that anybody reckons with
 MOST_NUMBERS = 100  # of a text; later ones tell nothing new
 LONG_WORD = 8  # more characters
 
-NEGATIONS = frozenset({"not", "no", "never", "none", "without", "except", "false", "least"})
+NEGATIONS = frozenset({"not", "no", "never", "none", "without", "except", "false"})
 CONDITIONS = frozenset(
     {"if", "then", "when", "because", "unless", "while", "first", "second", "last", "after", "before"}
 )
@@ -33,7 +33,7 @@ QUANTITIES = frozenset(
     {"each", "every", "total", "more", "less", "than", "times", "half", "twice", "per", "many", "much"}
 )
 MONEY = frozenset({"cost", "costs", "price", "pay", "earn", "earns", "spend", "money", "dollars", "bill", "change"})
-# How often each of these is said is a feature of its own.
+# How often a question says each of these is a feature of its own.
 TOPICS: Mapping[str, frozenset[str]] = {
     "fractions": frozenset({"half", "twice", "third", "quarter", "double", "triple", "percent"}),
     "each": frozenset({"each", "every", "per"}),
@@ -43,6 +43,7 @@ TOPICS: Mapping[str, frozenset[str]] = {
         {"hour", "hours", "minute", "minutes", "day", "days", "week", "weeks", "month", "months", "year", "years"}
     ),
     "money": MONEY,
+    "negations": frozenset({"not", "except", "false", "never", "least"}),
     "which": frozenset({"which", "following"}),
     "why": frozenset({"why", "how", "explain", "because"}),
     "many": frozenset({"many", "much", "total"}),
@@ -95,10 +96,19 @@ class Seen:
 
     def share(self, of: frozenset[str]) -> float:
         """Of the words, so many are among *of*, 0 to 1."""
-        return sum(self.counts[word] for word in of) / max(1, len(self.words))
+        counts = self.counts
+        return sum([counts[word] for word in of]) / max(1, len(self.words))
 
-    def log_count(self, of: frozenset[str]) -> float:
-        return log1p(sum(self.counts[word] for word in of))
+    @cached_property
+    def asked(self) -> Mapping[str, int]:
+        """How often the question has each word."""
+        if len(self.question) == len(self.text.rstrip()):
+            return self.counts
+        return Counter([word.lower() for word in WORD.findall(self.question)])
+
+    def log_asked(self, of: frozenset[str]) -> float:
+        asked = self.asked
+        return log1p(sum([asked.get(word, 0) for word in of]))
 
 
 def choices_of(text: str) -> Mapping[str, str]:
@@ -149,6 +159,7 @@ FEATURES: Mapping[str, Callable[[Seen], float]] = {
     "choice_catch_all": lambda seen: float(any(CATCH_ALL.search(text) for text in seen.choices.values())),
     "log_question": lambda seen: log1p(len(seen.question)),
     "log_last": lambda seen: log1p(len(seen.last)),
+    "log_question_numbers": lambda seen: log1p(len(seen.numbers)),
     "log_largest": lambda seen: log1p(max(seen.numbers, default=0.0)),
     "not_whole": lambda seen: float(any(number % 1 for number in seen.numbers)),
     "log_over_100": lambda seen: log1p(sum(number > 100 for number in seen.numbers)),
@@ -160,7 +171,7 @@ FEATURES: Mapping[str, Callable[[Seen], float]] = {
     "backslashes": lambda seen: log1p(seen.question.count("\\")),
     "statements": lambda seen: float(" II" in seen.question),
     "colon": lambda seen: float(seen.question.endswith(":")),
-    **{f"says_{topic}": (lambda seen, of=of: seen.log_count(of)) for topic, of in TOPICS.items()},  # type: ignore[misc]
+    **{f"says_{topic}": (lambda seen, of=of: seen.log_asked(of)) for topic, of in TOPICS.items()},  # type: ignore[misc]
     "fixed_log_characters": lambda seen: log1p(len(seen.fixed)),
     "fixed_short_answer": lambda seen: float(bool(SHORT_ANSWER.search(seen.fixed))),
 }
