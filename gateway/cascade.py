@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from gateway.learning.answered import wants_json
 from models.engine import Call, Engine, EngineCut, EngineUnavailable, Reply, Usage, Wrapped
+from prompts.form import form_of
 from router.check import Check
 from router.signals import TOP_LOGPROBS, Signals, signals_of
 
@@ -71,7 +71,8 @@ class _Held:
         self.ended = False
         self._reply = reply
         self._streamed = call.stream
-        self._as_json = wants_json(call.body)
+        form = form_of(call.body)
+        self._keeps_form = form.keeps if form is not None else None
         self.blocks: list[bytes] = []
         self._tokens: list[Mapping[str, Any]] = []
         self._text: list[str] = []
@@ -87,7 +88,7 @@ class _Held:
     def signals(self, most_tokens: int | None) -> Signals:
         """Of the whole answer if it has ended, else of its first *most_tokens*: one block may bring more."""
         tokens = self._tokens if self._finish_reason is not None else self._tokens[:most_tokens]
-        return signals_of(tokens, "".join(self._text), self._finish_reason, as_json=self._as_json)
+        return signals_of(tokens, "".join(self._text), self._finish_reason, keeps_form=self._keeps_form)
 
     async def read_on(self) -> None:
         block = await self._reply.more()

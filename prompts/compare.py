@@ -112,15 +112,6 @@ def usual(right: str, *, as_json: bool) -> Comparer | None:
     return Exact() if len(right.strip()) <= SHORT_CHARACTERS else None
 
 
-def is_json(text: str) -> bool:
-    """Strictly: no fence around it, no NaN."""
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True
-
-
 def _words(text: str) -> list[str]:
     stripped = (word.lstrip(LEADING).rstrip(TRAILING) for word in text.lower().split())
     return [word for word in stripped if word]

@@ -30,7 +30,7 @@ import structlog
 
 from gateway.cache.key import looks_outside
 from gateway.keys import Caller
-from gateway.learning.answered import Said, said, wants_json
+from gateway.learning.answered import Said, said
 from gateway.learning.purse import EXPLORER, SECONDS_LIMIT, Allowance, Purse, Spent, worst_nano_usd
 from gateway.learning.section import LearningSection, SimilarTo
 from gateway.learning.store import Key
@@ -42,6 +42,7 @@ from models.catalog import Ability, Catalog, Model
 from models.engine import Call, ContextTooLong, EngineError, EngineRefused, Operation, Usage
 from models.engines import LOCAL_ENGINES
 from prompts.compare import Comparer, Exact, Json, Number, Similar, usual
+from prompts.form import wants_json
 from router.decision import Decision, Mode
 from router.exploring import choose, is_drawn, number_of, undecided
 from router.sources import Source

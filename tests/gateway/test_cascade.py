@@ -183,6 +183,15 @@ async def test_an_answer_that_is_not_the_json_asked_for_is_replaced(rig: OpenRig
         await released(engine(Say("{'a': 1", -0.01)), call, check())
 
 
+async def test_an_answer_that_breaks_the_schema_asked_for_is_replaced() -> None:
+    schema = {"type": "object", "required": ["a"]}
+    asked = {"type": "json_schema", "json_schema": {"name": "thing", "schema": schema}}
+    call = Call({"messages": ASKED, "response_format": asked})
+    assert (await released(engine(Say('{"a": 1}', -0.01)), call, check())).first
+    with pytest.raises(NotReleased):
+        await released(engine(Say('{"b": 1}', -0.01)), call, check())
+
+
 async def test_an_engine_that_breaks_off_while_held_back_is_one_that_never_began(rig: OpenRig) -> None:
     async with rig(small=saying(SURE, EngineCut("broke")), knowledge_maker=knowing()) as r:
         assert await streamed(r) == ("large answer", "large")

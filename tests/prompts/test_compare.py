@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompts.compare import SHORT_CHARACTERS, Comparer, Exact, Json, Number, Similar, is_json, usual
+from prompts.compare import SHORT_CHARACTERS, Comparer, Exact, Json, Number, Similar, usual
+from prompts.form import JSON
 
 SIMILAR = Similar(0.9)
 ALIKE = 0.95
@@ -95,5 +96,5 @@ def test_no_text_breaks_a_comparer_and_the_order_does_not_matter(comparer: Compa
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(), st.lists))
 def test_whatever_json_writes_is_json_and_equals_itself(value: object) -> None:
     text = orjson.dumps(value).decode()
-    assert is_json(text)
+    assert JSON.keeps(text)
     assert Json().same(text, orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
