@@ -20,6 +20,7 @@ from prompts.message import template_key
 from router.check import BUILTIN_VERIFIERS, write_verifiers
 from router.collect import Answered, collect, read_answers
 from router.features import features
+from router.graders import BUILTIN_GRADERS, graders_of, read_graders, write_graders
 from router.ladder import LadderPrompt, read_ladder, sample
 from router.outcomes import (
     BUILTIN_FEATURES,
@@ -93,6 +94,8 @@ def publish(ladder: LadderFile) -> None:
     rows = dict(read_features())
     rows.update({p.id: features({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered})
     write_features(BUILTIN_FEATURES, rows)
+    graded = ((template_key({"messages": list(p.messages)}) or "", p.grade) for p in read_ladder(ladder))
+    write_graders(BUILTIN_GRADERS, {**read_graders(), **graders_of(graded)})
     there = f"{len(outcomes)} outcomes and the features of {len(rows)} prompts are in {DATA}"
     console.print(f"{there}, {len(answers)} of these outcomes new or anew", soft_wrap=True)
 

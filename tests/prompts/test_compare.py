@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompts.compare import SHORT_CHARACTERS, Comparer, Exact, Json, Number, Similar, usual
+from prompts.compare import SHORT_CHARACTERS, Comparer, Exact, Graded, Json, Similar, usual
 from prompts.form import JSON
 
 SIMILAR = Similar(0.9)
@@ -23,7 +23,7 @@ LONG = "The parcel left the depot on Monday and is due in two days, says the car
         (Exact(), "- cat\n- dog", "- cat - dog"),
         (Json(), '{"a": 1, "b": [true, null]}', '{ "b": [true, null], "a": 1.0 }'),
         (Json(), "[]", " [ ] "),
-        (Number(), "It is 1,234.", "So the answer: 1234.0"),
+        (Graded("number"), "It is 1,234.", "So the answer: 1234.0"),
         (SIMILAR, LONG, LONG.replace("parcel", "package")),
     ],
 )
@@ -47,8 +47,8 @@ def test_the_same(comparer: Comparer, right: str, other: str) -> None:
         (Json(), "[1, 2]", "[2, 1]"),
         (Json(), "{}", "```json\n{}\n```"),
         (Json(), "{}", "sorry"),
-        (Number(), "42", "43"),
-        (Number(), "42", "forty-two"),
+        (Graded("number"), "42", "43"),
+        (Graded("number"), "42", "forty-two"),
         (SIMILAR, LONG, LONG.replace("is due", "is not due")),
         (SIMILAR, "It costs 20 euros and lasts 3 years.", "It costs 30 euros and lasts 2 years."),
         (SIMILAR, LONG, LONG * 3),
@@ -65,7 +65,8 @@ def test_texts_that_are_less_alike_than_wanted_are_not_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("comparer", "right"), [(Exact(), " ...\n"), (Json(), "no"), (Json(), "[" * 500), (Number(), "none"), (SIMILAR, "")]
+    ("comparer", "right"),
+    [(Exact(), " ...\n"), (Json(), "no"), (Json(), "[" * 500), (Graded("number"), "none"), (SIMILAR, "")],
 )
 def test_an_answer_with_nothing_to_compare_is_not_taken(comparer: Comparer, right: str) -> None:
     assert not comparer.takes(right)
@@ -85,7 +86,7 @@ def test_what_is_usual(right: str, as_json: bool, meant: Comparer | None) -> Non
 
 
 @given(st.text(), st.text())
-@pytest.mark.parametrize("comparer", [Exact(), Json(), Number(), SIMILAR])
+@pytest.mark.parametrize("comparer", [Exact(), Json(), Graded("number"), SIMILAR])
 def test_no_text_breaks_a_comparer_and_the_order_does_not_matter(comparer: Comparer, one: str, other: str) -> None:
     if comparer.takes(one):
         assert comparer.same(one, one, 1.0)
