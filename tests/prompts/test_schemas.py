@@ -114,6 +114,10 @@ def test_what_would_take_too_long_is_not_said() -> None:
     assert small.accepts({}, TEXT_LIMIT_CHARACTERS + 1) is None
     assert large.accepts(1, 1) is False
     assert large.accepts(1, STEPS_LIMIT // large.steps + 1) is None
+    compared = compiled({"items": {"anyOf": [{"enum": [[0] * 50 + [n] for n in range(180)]}, True]}})
+    assert compared is not None
+    assert compared.accepts([], 2) is True
+    assert compared.accepts([[0] * 50 + [-1]] * 200, 21_001) is None  # 0.4 s
 
 
 def test_one_schema_is_compiled_once() -> None:
