@@ -121,8 +121,10 @@ async def _asked(held: Held, name: str, call: Call, decision: Decision) -> Reply
     try:
         return await released(engine, call, decision.check, second)
     finally:
-        await second.close()
-        held.charged.discarded(second.usage, second.engine_seconds, runtime.catalog.models[decision.second])
+        try:
+            await second.close()
+        finally:  # what is known of its work is paid for, whoever else gives up meanwhile
+            held.charged.discarded(second.usage, second.engine_seconds, runtime.catalog.models[decision.second])
 
 
 def _session(held: Held, asked: Asked) -> str | None:
