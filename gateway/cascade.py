@@ -7,10 +7,12 @@ from typing import Any
 
 import orjson
 
-from gateway.learning.answered import wants_json
+from gateway.second import Second
 from models.engine import Call, Engine, EngineCut, EngineUnavailable, Reply, Usage, Wrapped
 from models.events import DATA, documents_of, written
+from prompts.form import form_of
 from router.check import Check
+from router.opinion import SecondOpinion
 from router.signals import TOP_LOGPROBS, Signals, signals_of
 
 
@@ -32,21 +34,27 @@ def looked_at(call: Call) -> Call:
     return replace(call, body={**call.body, "logprobs": True, "top_logprobs": wanted})
 
 
-async def released(engine: Engine, call: Call, check: Check) -> Reply:
-    """What the client may see of *engine*'s answer, once *check* has passed it. Raises EngineError, NotReleased."""
+async def released(engine: Engine, call: Call, check: Check | SecondOpinion, second: Second | None = None) -> Reply:
+    """What the client may see of *engine*'s answer, once *check* has passed it. *second*: whom a SecondOpinion asks.
+
+    Raises EngineError, NotReleased.
+    """
     reply: Reply | None = None
     signals: Signals | None = None
+    other: str | None = None
     try:
         async with asyncio.timeout(check.hold_seconds):
-            reply = await engine.begin(looked_at(call))
+            reply = await engine.begin(call if isinstance(check, SecondOpinion) else looked_at(call))
             held = _Held(reply, call)
             while not held.ended and (check.hold_tokens is None or held.tokens < check.hold_tokens):
                 await held.read_on()
-        signals = held.signals(check.hold_tokens)
-        if check.passes(signals):
+            signals = held.signals(check.hold_tokens)
+            if second is not None and signals.is_sound:
+                other = await second.text()
+        if check.passes(signals, held.text, other) if isinstance(check, SecondOpinion) else check.passes(signals):
             return _Released(reply, held.blocks, held.shown)
     except TimeoutError:
-        pass  # no signals, so it has not passed
+        pass  # no signals, or no second opinion, so it has not passed
     except EngineCut as error:  # the client has seen nothing: as good as an engine that never began
         await _close(reply)
         raise EngineUnavailable(error.message) from error
@@ -55,7 +63,8 @@ async def released(engine: Engine, call: Call, check: Check) -> Reply:
         raise
     await _close(reply)
     usage, engine_seconds = (reply.usage, reply.engine_seconds) if reply else (None, None)
-    raise NotReleased(check.failure(signals), usage, engine_seconds)
+    says = check.failure(signals, other) if isinstance(check, SecondOpinion) else check.failure(signals)
+    raise NotReleased(says, usage, engine_seconds)
 
 
 async def _close(reply: Reply | None) -> None:
@@ -70,7 +79,8 @@ class _Held:
         self.ended = False
         self._reply = reply
         self._streamed = call.stream
-        self._as_json = wants_json(call.body)
+        form = form_of(call.body)
+        self._keeps_form = form.keeps if form is not None else None
         self.blocks: list[bytes] = []
         self._tokens: list[Mapping[str, Any]] = []
         self._text: list[str] = []
@@ -83,10 +93,14 @@ class _Held:
     def tokens(self) -> int:
         return len(self._tokens) or len(self._text)
 
+    @property
+    def text(self) -> str:
+        return "".join(self._text)
+
     def signals(self, most_tokens: int | None) -> Signals:
         """Of the whole answer if it has ended, else of its first *most_tokens*: one block may bring more."""
         tokens = self._tokens if self._finish_reason is not None else self._tokens[:most_tokens]
-        return signals_of(tokens, "".join(self._text), self._finish_reason, as_json=self._as_json)
+        return signals_of(tokens, self.text, self._finish_reason, keeps_form=self._keeps_form)
 
     async def read_on(self) -> None:
         block = await self._reply.more()

@@ -12,10 +12,10 @@ from gateway.held import Held
 from gateway.limits.claim import NotReserved
 from gateway.limits.policy import OUTPUT_FIELDS, admit, limits_on, worst_case
 from gateway.schema import Asked
-from gateway.wishes import HEADERS as WISHES
+from gateway.second import Second
+from gateway.wishes import CHOOSING
 from models.catalog import Model
-from models.engine import Call, ContextTooLong, Engine, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
-from router.check import Check
+from models.engine import Call, ContextTooLong, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
 from router.decision import Decision
 
 SESSION_CHARACTERS = 256
@@ -42,7 +42,7 @@ async def begin(held: Held, asked: Asked) -> Answer:
     passed = asked if runtime.rails is None else await runtime.rails.passed(asked)
     decision, seconds = runtime.decide(asked, caller, held.headers)
     session = _session(held, asked)
-    if session is not None and WISHES.isdisjoint(held.headers):  # who wishes something of this answer comes first
+    if session is not None and CHOOSING.isdisjoint(held.headers):  # who wishes for an answerer comes first
         decision = runtime.sessions.stick(session, decision, runtime.catalog.models_for(asked.needs))
     tab.decided(decision, seconds, kept=runtime.settings.keep_decisions)
     runtime.meter.metrics.decided(decision.model, decision.basis)
@@ -95,7 +95,7 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
         model = runtime.catalog.models[name]
         tab.calling(model)
         try:
-            reply = await _asked(runtime.engines[name], call, decision.check if place == 0 else None)
+            reply = await _asked(held, name, call, decision) if place == 0 else await runtime.engines[name].begin(call)
         except (EngineUnavailable, EngineBusy, ContextTooLong) as error:
             problem = error
             passed_over.append(name)
@@ -109,9 +109,22 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
     raise problem
 
 
-async def _asked(engine: Engine, call: Call, check: Check | None) -> Reply:
-    """Raises EngineError, and NotReleased for an answer that fails *check*."""
-    return await engine.begin(call) if check is None else await released(engine, call, check)
+async def _asked(held: Held, name: str, call: Call, decision: Decision) -> Reply:
+    """The first one's answer. Raises EngineError, and NotReleased for an answer that fails its check."""
+    runtime = held.runtime
+    engine = runtime.engines[name]
+    if decision.check is None:
+        return await engine.begin(call)
+    if decision.second is None:
+        return await released(engine, call, decision.check)
+    second = Second(runtime.engines[decision.second], call)
+    try:
+        return await released(engine, call, decision.check, second)
+    finally:
+        try:
+            await second.close()
+        finally:  # what is known of its work is paid for, whoever else gives up meanwhile
+            held.charged.discarded(second.usage, second.engine_seconds, runtime.catalog.models[decision.second])
 
 
 def _session(held: Held, asked: Asked) -> str | None:
@@ -137,7 +150,10 @@ async def _admitted(held: Held, asked: Asked, decision: Decision) -> Mapping[str
     if not holders:
         return asked.body
     models = [runtime.catalog.models[name] for name in decision.order]
-    worst = worst_case(asked.body, asked.body_bytes, models, in_vain=models[0] if decision.check else None)
+    in_vain = models[:1] if decision.check else []
+    if decision.second is not None:
+        in_vain = [*in_vain, runtime.catalog.models[decision.second]]
+    worst = worst_case(asked.body, asked.body_bytes, models, in_vain)
     clamp = runtime.settings.clamp_to_budget
     try:
         held.admission = await admit(runtime.limits, holders, worst, clamp=clamp, now=datetime.now(UTC))

@@ -137,7 +137,7 @@ class Metrics:
         )
         self.discarded = counter(
             "discarded_tokens_total",
-            "Answer tokens paid for and seen by no client: hedges that lost, failed checks.",
+            "Answer tokens paid for and seen by no client: hedges that lost, failed checks, second opinions.",
             "model",
         )
         self.shadows = counter(
@@ -349,16 +349,17 @@ class Tab:
         self._saved = usage
         self._known.update(cache=kind, first_chunk_seconds=self.seconds)
 
-    def discarded(self, usage: Usage | None, engine_seconds: float | None) -> None:
-        """The model that is being tried made this for the request, and the client will not see it; it costs all the
-        same. Where the engine did not count, nothing is known.
+    def discarded(self, usage: Usage | None, engine_seconds: float | None, model: Model | None = None) -> None:
+        """*model*, or the one that is being tried, made this for the request, and the client will not see it; it costs
+        all the same. Where the engine did not count, nothing is known.
         """
-        if self._model is None or usage is None:
+        model = model or self._model
+        if model is None or usage is None:
             return
         if engine_seconds is None:
             engine_seconds = perf_counter() - self._called_at if self._called_at is not None else 0.0
-        cost_usd = self._model.cost_usd(usage, engine_seconds)
-        self.in_vain.append(InVain(self._model.name, usage.completion_tokens, cost_usd))
+        cost_usd = model.cost_usd(usage, engine_seconds)
+        self.in_vain.append(InVain(model.name, usage.completion_tokens, cost_usd))
         self._known["discarded_tokens"] = sum(vain.tokens for vain in self.in_vain)
 
     def close(self, outcome: Outcome, status: int | None, code: str | None = None) -> None:

@@ -26,7 +26,7 @@ from gateway.responses import ResponseStore
 from gateway.schema import Asked
 from gateway.sessions import Sessions
 from gateway.settings import Settings
-from gateway.wishes import BEST, CHEAPEST, NO_WISHES, Wishes, refusal, wishes_of
+from gateway.wishes import BEST, CHEAPEST, NO_WISHES, HoldBack, Wishes, refusal, wishes_of
 from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
 from prompts.message import template_key
@@ -118,11 +118,12 @@ def decide(
             decision = Decision((able[-1],), Basis.SAFE, "routing is off for this template", template)
         else:
             group = groups.of(template, asked.body) if groups and template and not knowledge.knows(template) else None
+            back = wishes.held_back(asked)
             question = Question(
                 group or template,
                 lambda: looks(asked.body),
-                streamed=asked.stream,
-                checkable=(asked.body.get("n") or 1) == 1,
+                streamed=asked.stream and back is HoldBack.FIRST,
+                checkable=back is not HoldBack.NONE and (asked.body.get("n") or 1) == 1,
             )
             known = knowledge if wishes.bar is None else knowledge.held_to(wishes.bar)
             decision = strategy.decide(question, known.among({*able} - {*over} | {able[-1]} if over else able))
@@ -144,7 +145,8 @@ def decide(
 def observed(decision: Decision, safe: str) -> Decision:
     """What is served where a decision is only looked at."""
     reason = f"observed only, {decision.model} would answer: {decision.reason}"
-    return replace(decision, order=(safe,), chosen=decision.order, basis=Basis.SAFE, reason=reason, check=None)
+    served = replace(decision, order=(safe,), basis=Basis.SAFE, reason=reason, check=None, second=None)
+    return replace(served, chosen=decision.order)
 
 
 # The field of a request by which it needs an ability, for the error that says so.

@@ -38,7 +38,7 @@ class Sessions:
         if stays:
             kept = (name, *(n for n in order[order.index(name) + 1 :] if n in decision.order))
             reason = f"the session stays with {name}; {decision.reason}"
-            decision = replace(decision, order=kept, chosen=decision.order, reason=reason, check=None)
+            decision = replace(decision, order=kept, chosen=decision.order, reason=reason, check=None, second=None)
         self._models[session] = decision.model, now + SESSION_SECONDS
         if len(self._models) > SESSIONS_LIMIT:
             self._models.popitem(last=False)

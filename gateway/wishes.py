@@ -1,22 +1,34 @@
-"""What a caller wishes of one request's answer, told in headers: how good, how dear, how long at most."""
+"""What a caller wishes of one request's answer, told in headers: how good, how dear, how long, how much held back."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 
 from gateway.errors import InvalidRequest
 from gateway.limits.policy import OUTPUT_FIELDS
 from gateway.schema import Asked
 from models.catalog import Model
 from models.engine import Usage
+from prompts.form import wants_json
 from router.bar import Bar, parse_bar
 
 QUALITY, MAX_COST, MAX_LATENCY = b"x-pointsman-quality", b"x-pointsman-max-cost", b"x-pointsman-max-latency"
-HEADERS = frozenset({QUALITY, MAX_COST, MAX_LATENCY})
+HOLD = b"x-pointsman-hold"
+CHOOSING = frozenset({QUALITY, MAX_COST, MAX_LATENCY})  # who answers
+HEADERS = CHOOSING | {HOLD}
 BEST, CHEAPEST, OWN_BAR = "best", "cheapest", "balanced"  # the ends of the knob, and its middle: the operator's bar
 BYTES_PER_TOKEN = 4  # of JSON; an estimate
 USUAL_TOKENS = 256  # of an answer whose request sets no limit; an estimate
+
+
+class HoldBack(StrEnum):
+    """How much of an answer may be held back until it is clear whether the client may see it."""
+
+    NONE = "none"  # so no answer is looked at before the client sees it
+    FIRST = "first"  # of a stream only its beginning; an answer that is not streamed comes whole in any case
+    WHOLE = "whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +39,12 @@ class Wishes:
     end: str | None = None
     max_cost_usd: Decimal | None = None
     max_latency_seconds: float | None = None
+    hold: HoldBack | None = None
+
+    def held_back(self, asked: Asked) -> HoldBack:
+        """Of an answer in a form of its own, or to a request with tools, the beginning says little."""
+        usual = HoldBack.WHOLE if wants_json(asked.body) or asked.body.get("tools") else HoldBack.FIRST
+        return self.hold or usual
 
     def limit(self, model: Model, asked: Asked, queued: int) -> str | None:
         """Why *model* is over a limit, as far as can be foreseen with *queued* requests before this one; else None.
@@ -63,14 +81,15 @@ def wishes_of(headers: Mapping[bytes, bytes], own: Bar) -> Wishes:
     """*own*: the operator's bar. Raises InvalidRequest, which names the header."""
     if HEADERS.isdisjoint(headers):
         return NO_WISHES
-    quality, cost, latency = (
-        headers.get(name, b"").decode("latin-1").strip() for name in (QUALITY, MAX_COST, MAX_LATENCY)
+    quality, cost, latency, hold = (
+        headers.get(name, b"").decode("latin-1").strip() for name in (QUALITY, MAX_COST, MAX_LATENCY, HOLD)
     )
     return Wishes(
         bar=_bar(quality, own),
         end=quality if quality in (BEST, CHEAPEST) else None,
         max_cost_usd=_usd(cost),
         max_latency_seconds=_seconds(latency),
+        hold=_hold(hold),
     )
 
 
@@ -121,6 +140,14 @@ def _seconds(written: str) -> float | None:
     if not 0 < seconds < math.inf:
         raise _no_number(MAX_LATENCY)
     return seconds
+
+
+def _hold(written: str) -> HoldBack | None:
+    try:
+        return HoldBack(written) if written else None
+    except ValueError as error:
+        name = HOLD.decode()
+        raise InvalidRequest(f"{name}: must be one of {', '.join(HoldBack)}", param=name) from error
 
 
 def _no_number(header: bytes) -> InvalidRequest:

@@ -67,16 +67,17 @@ class Json:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
-    """The same last number, to a millionth."""
+class Graded:
+    """What the grader called `grade` looks at is the same in both: for `number` the last one, to a millionth."""
 
+    grade: str
     by_vectors: bool = False
 
     def takes(self, right: str) -> bool:
-        return bool(said("number", right))
+        return bool(said(self.grade, right))
 
     def same(self, right: str, other: str, cosine: float | None = None) -> bool:
-        return said("number", right) == said("number", other)
+        return said(self.grade, right) == said(self.grade, other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +111,6 @@ def usual(right: str, *, as_json: bool) -> Comparer | None:
     if as_json:
         return Json()
     return Exact() if len(right.strip()) <= SHORT_CHARACTERS else None
-
-
-def is_json(text: str) -> bool:
-    """Strictly: no fence around it, no NaN."""
-    try:
-        orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return False
-    return True
 
 
 def _words(text: str) -> list[str]:

@@ -14,6 +14,7 @@ from router.check import Check
 from router.difficulty import Difficulty
 from router.evidence import Evidence
 from router.looks import Looks, looks_of
+from router.opinion import SecondOpinion
 from router.record import Given
 from router.trust import Threshold
 
@@ -24,7 +25,7 @@ TYPICAL = Usage(prompt_tokens=400, completion_tokens=100)  # for comparing what 
 class Question:
     """A request as the router sees it: its template, None when nothing in it is fixed, and `look`, which says what it
     looks like and is called only when that is asked for. `checkable`: its answer can be looked at before the client
-    sees it.
+    sees it. `streamed`: by its beginning, as the rest goes on to the client.
     """
 
     template: str | None
@@ -46,7 +47,8 @@ class Knowledge:
     """Everything a strategy may look at: a snapshot, replaced whole.
 
     `models` go from the cheapest tier to the safe one. `thresholds`, by model build, say from which expected difference
-    on looks alone may be trusted; `checks`, by template, build and whether it is streamed, what an answer must show.
+    on looks alone may be trusted; `checks`, by template, build and whether it is streamed, what an answer must show;
+    `second_opinions`, by template and build, who has to say the same.
     `learned`, by template and build, is what was learned at run time: it has the last word over `evidence`.
     """
 
@@ -59,6 +61,7 @@ class Knowledge:
     learned: Mapping[tuple[str, str], Shown] = field(default_factory=dict)
     mode: Mode = Mode.APPLY
     modes: Mapping[str, Mode] = field(default_factory=dict)  # of templates that have one of their own
+    second_opinions: Mapping[tuple[str, str], Sequence[SecondOpinion]] = field(default_factory=dict)
     _given: Mapping[tuple[str, str], Shown] = field(init=False)
     _shown: Mapping[tuple[str, str], Shown] = field(init=False)
     _typical_usd: Mapping[str, Decimal | None] = field(init=False)
@@ -118,6 +121,7 @@ class Knowledge:
             object.__setattr__(fewer, "_shown", {})
             object.__setattr__(fewer, "thresholds", {})
             object.__setattr__(fewer, "checks", {})
+            object.__setattr__(fewer, "second_opinions", {})
         return fewer
 
     def held_to(self, bar: Bar) -> "Knowledge":
@@ -127,6 +131,7 @@ class Knowledge:
         if not bar.asks_no_more_than(self.bar):
             object.__setattr__(other, "thresholds", {})
             object.__setattr__(other, "checks", {})
+            object.__setattr__(other, "second_opinions", {})
         return other
 
     def about(self, template: str | None, build: str) -> Shown | None:
@@ -150,10 +155,23 @@ class Knowledge:
         """What an answer of *model* would have to show; None where nothing would prove it."""
         if not question.checkable or question.template is None or Ability.LOGPROBS not in model.abilities:
             return None
-        shown = self.about(question.template, model.build)
-        if shown is not None and shown.verdict is Verdict.SUSPENDED:  # the check was calibrated before its cause
+        if self._is_suspended(question.template, model.build):  # the check was calibrated before its cause
             return None
         return self.checks.get((question.template, model.build, question.streamed))
+
+    def opinions(self, question: Question, model: Model) -> tuple[SecondOpinion, ...]:
+        """Those of the other models here, one of which would have to say the same as *model*."""
+        if not self.second_opinions or not question.checkable or question.streamed or question.template is None:
+            return ()
+        known = self.second_opinions.get((question.template, model.build), ())
+        if not known or self._is_suspended(question.template, model.build):
+            return ()
+        here = {other.build for other in self.models[:-1] if not self._is_suspended(question.template, other.build)}
+        return tuple(opinion for opinion in known if opinion.second in here)
+
+    def _is_suspended(self, template: str, build: str) -> bool:
+        shown = self._shown.get((template, build))
+        return shown is not None and shown.verdict is Verdict.SUSPENDED
 
     def candidates(self, question: Question) -> "tuple[Candidate, ...]":
         """What is known of each model for this request, cheapest tier first."""
@@ -170,7 +188,8 @@ class Knowledge:
                 score = self.difficulty.expected_difference(model.build, self.safe.build, looks, question.template)
             check = self.check(question, model) if cheaper else None
             usd = self._typical_usd[model.name]
-            found.append(Candidate(model.name, model.build, usd, shown, threshold, score, check))
+            opinions = self.opinions(question, model) if cheaper else ()
+            found.append(Candidate(model.name, model.build, usd, shown, threshold, score, check, opinions))
             decided = decided or (shown is not None and shown.verdict is Verdict.HOLDS)
         return tuple(found)
 
@@ -201,6 +220,7 @@ class Candidate:
     threshold: Threshold | None = None
     score: float | None = None
     check: Check | None = None
+    opinions: tuple[SecondOpinion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +238,7 @@ class Decision:
     """Which models to try, in this order, and why. Later ones are never of a lower tier than the first.
 
     `check`: what the first one's answer must show; it is thrown away, and the next one answers, when it does not.
+    `second`: who is asked besides the first one, where the check is a second opinion.
     `chosen`: the strategy's own order, where a session or the mode of its template put another in its place. `group`:
     whose evidence decided, where that is not the template's own (`router.groups`).
     """
@@ -229,7 +250,8 @@ class Decision:
     estimates: tuple[Estimate, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     chosen: tuple[str, ...] = ()
-    check: Check | None = None
+    check: Check | SecondOpinion | None = None
+    second: str | None = None
     group: str | None = None
 
     @property

@@ -59,6 +59,11 @@ class Outcome:
         )
 
     @property
+    def is_read(self) -> bool:
+        """Whether `said` tells what the grader found, be it nothing; runs without `seconds` did not record it."""
+        return bool(self.said) or self.seconds is not None
+
+    @property
     def first_signals(self) -> Signals | None:
         """Of its first FIRST_TOKENS: the whole answer where it has ended by then. None where that was not recorded."""
         if self.first_mean_logprob is None:

@@ -62,7 +62,8 @@ class Observed:
     """One outcome. `safe_passed`: whether the safe tier's answer to the same prompt was right; None where nobody knows.
 
     `served_at`: when the answer was given, `at`: when its outcome came; seconds since 1970. `was`: what the same source
-    had said of the same answer before. `suite`: digest of the suite that it is a case of.
+    had said of the same answer before. `suite`: digest of the suite that it is a case of. `released`: the answer was
+    shown because it had passed a check.
     """
 
     source: Source
@@ -72,6 +73,7 @@ class Observed:
     safe_passed: bool | None = None
     was: bool | None = None
     suite: str = ""
+    released: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,7 @@ class Record:
 
     `pairs` and `level` are the alarm's wealth on outcomes with and without an answer of the safe tier beside them,
     `form` that on assertions alone: nearly every answer passes those, and would hide what callers complain of.
+    `released` that on answers that a check let through while the model by itself has proved nothing.
     """
 
     place: int
@@ -102,6 +105,7 @@ class Record:
     pairs: alarm.Wealth = alarm.QUIET
     level: alarm.Wealth = alarm.QUIET
     form: alarm.Wealth = alarm.QUIET
+    released: alarm.Wealth = alarm.QUIET
     inputs: Mix = field(default_factory=Mix)
 
 
@@ -128,8 +132,10 @@ def observe(record: Record, observed: Observed, terms: Terms, given: Given | Non
     record = _watch(record, observed, terms, given, before)
     counted = tuple(_counted(g, observed) if observed.served_at >= g.began else g for g in record.generations)
     record = replace(record, generations=_aged(counted, observed.at, terms))
-    sounds = any(alarm.sounds(wealth, terms.alarm_outcomes) for wealth in (record.pairs, record.level, record.form))
-    if sounds or (before is Verdict.HOLDS and stand(record, terms, given)[0] is Verdict.FAILS):
+    watched = (record.pairs, record.level, record.form, record.released)
+    if any(alarm.sounds(wealth, terms.alarm_outcomes) for wealth in watched) or (
+        before is Verdict.HOLDS and stand(record, terms, given)[0] is Verdict.FAILS
+    ):
         return restart(record, Cause.RATE_FELL, observed.at)
     return record
 
@@ -187,14 +193,20 @@ def _of_suite(record: Record, observed: Observed) -> Record:
 
 def _watch(record: Record, observed: Observed, terms: Terms, given: Given | None, verdict: Verdict) -> Record:
     """Bet on "it has become worse", while there is trust to lose: where the model holds the bar, and where nobody has
-    evaluated it, since it may be served by the looks of its prompts then.
+    evaluated it, since it may be served by the looks of its prompts then. What a check lets through is watched where
+    the model proves nothing by itself: that shall be right as often as all its answers were, less the margin, or as the
+    bar says. The calibration promises no more of them than of these and the safe tier's together, so it may be eager.
     """
     if observed.was is not None and observed.passed:  # a failure taken back: the alarm does not bet backwards
         return record
     evaluated = given is not None or any(g.evaluated(terms.rules).total for g in record.generations)
-    if verdict is not Verdict.HOLDS and evaluated:
-        return replace(record, pairs=alarm.QUIET, level=alarm.QUIET, form=alarm.QUIET)
     weight = terms.rules[observed.source].weight
+    if verdict is not Verdict.HOLDS and evaluated:
+        record = replace(record, pairs=alarm.QUIET, level=alarm.QUIET, form=alarm.QUIET)
+        level = _level(record, terms, given) if observed.released else None
+        if level is None:
+            return record
+        return replace(record, released=alarm.after(record.released, float(observed.passed), level, weight))
     if terms.bar.pass_rate is None and observed.safe_passed is not None:
         outcome = (1 + observed.passed - observed.safe_passed) / 2
         return replace(record, pairs=alarm.after(record.pairs, outcome, terms.mean, weight))
@@ -264,6 +276,7 @@ def document_of(record: Record) -> dict[str, Any]:
         "pairs": list(record.pairs),
         "level": list(record.level),
         "form": list(record.form),
+        "released": list(record.released),
         "inputs": {
             "reference": list(record.inputs.reference),
             "window": list(record.inputs.window),
@@ -300,6 +313,7 @@ def record_of(document: Mapping[str, Any]) -> Record:
         suite=document["suite"],
         pairs=tuple(document["pairs"]),
         level=tuple(document["level"]),
-        form=tuple(document.get("form", alarm.QUIET)),  # a record of before it was watched has none
+        form=tuple(document.get("form", alarm.QUIET)),  # a record of before it was watched has none, nor of the next
+        released=tuple(document.get("released", alarm.QUIET)),
         inputs=Mix(tuple(inputs["reference"]), tuple(inputs["window"]), inputs["windows"]),
     )

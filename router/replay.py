@@ -123,7 +123,7 @@ def _held_to(candidate: Candidate, bar: Bar, own: Bar) -> Candidate:
     shown = bar.rejudged(candidate.shown) if candidate.shown else None
     if bar.asks_no_more_than(own):
         return replace(candidate, shown=shown)
-    return replace(candidate, shown=shown, threshold=None, score=None, check=None)
+    return replace(candidate, shown=shown, threshold=None, score=None, check=None, opinions=())
 
 
 def _interval(passed: int, total: int) -> tuple[float, float] | None:

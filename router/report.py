@@ -15,6 +15,7 @@ from router.bounds import lower_bound, upper_bound
 from router.decision import Basis, Decision, Knowledge, Question, Strategy
 from router.ladder import Split, split_of
 from router.looks import Looks
+from router.opinion import SecondOpinion, agree
 from router.outcomes import Outcome
 
 INTERVAL_CONFIDENCE = 0.95
@@ -121,8 +122,12 @@ def _tried(outcomes: Iterable[Outcome], looks: Mapping[str, Looks], knowledge: K
 
 
 def _called(decision: Decision, tried: _Tried) -> tuple[str, ...]:
-    """The models whose answers are made: one, or two where the first one's fails its check."""
+    """The models whose answers are made, the one that is shown last: another where the first one's fails its check."""
     first, *others = decision.order
+    if decision.second is not None:
+        agreed = agree(tried.outcomes[first], tried.outcomes[decision.second])
+        return (decision.second, first) if agreed else (decision.second, first, others[0])
+    assert not isinstance(decision.check, SecondOpinion)
     if decision.check is None or decision.check.passes(tried.outcomes[first].signals):
         return (first,)
     return first, others[0]

@@ -4,12 +4,10 @@ Read off OpenAI's chat completions, whole or streamed, as far as the answer is h
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import log1p
 from typing import Any
-
-from prompts.compare import is_json
 
 REFUSAL = re.compile(
     r"\s*(?:I(?:'m| am) (?:sorry|unable|not able)|I (?:can(?:no|')t|cannot|won't|do(?: not|n't) have)|"
@@ -25,7 +23,7 @@ class Signals:
     """Log-probabilities are natural, over the answer's tokens so far; None where the engine gave none.
 
     `margin`: how far the chosen token is ahead of the next best, on average. `finish_reason`: None while the answer
-    goes on. `well_formed`: whether the text is the JSON that was asked for; None where none was, or while it goes on.
+    goes on. `well_formed`: whether the text has the form that was asked for; None where none was, or while it goes on.
     """
 
     tokens: int
@@ -52,9 +50,15 @@ NAMES = ("mean_logprob", "min_logprob", "mean_margin", "log_tokens")
 
 
 def signals_of(
-    tokens: Sequence[Mapping[str, Any]], text: str, finish_reason: str | None, *, as_json: bool = False
+    tokens: Sequence[Mapping[str, Any]],
+    text: str,
+    finish_reason: str | None,
+    *,
+    keeps_form: Callable[[str], bool] | None = None,
 ) -> Signals:
-    """*tokens*: the `logprobs.content` of a choice; empty where the engine gave none. *as_json*: JSON was asked for."""
+    """*tokens*: the `logprobs.content` of a choice; empty where the engine gave none. *keeps_form*: says of a whole
+    text whether it has the form that was asked for; None where none was.
+    """
     logprobs = [token["logprob"] for token in tokens]
     margins = [
         token["top_logprobs"][0]["logprob"] - token["top_logprobs"][1]["logprob"]
@@ -68,7 +72,7 @@ def signals_of(
         mean_margin=_mean(margins),
         finish_reason=finish_reason,
         refuses=REFUSAL.match(text[:REFUSAL_CHARACTERS]) is not None,
-        well_formed=is_json(text) if as_json and finish_reason is not None else None,
+        well_formed=keeps_form(text) if keeps_form is not None and finish_reason is not None else None,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from router.bar import Cause, Shown, Verdict
 from router.check import Check, Verifier
 from router.decision import Candidate, Decision
+from router.opinion import SecondOpinion
 from router.strategies.evidence_first import choose
 from router.trust import Threshold
 
@@ -20,6 +21,7 @@ def document_of(decision: Decision) -> dict[str, Any]:
         "version": VERSION,
         "order": list(decision.order),
         "chosen": list(decision.chosen or decision.order),
+        "second": decision.second,
         "basis": decision.basis.value,
         "reason": decision.reason,
         "template": decision.template,
@@ -58,6 +60,7 @@ def _candidate_document(candidate: Candidate) -> dict[str, Any]:
         "threshold": asdict(candidate.threshold) if candidate.threshold else None,
         "score": candidate.score,
         "check": asdict(candidate.check) if candidate.check else None,
+        "opinions": [asdict(opinion) for opinion in candidate.opinions],
     }
 
 
@@ -71,6 +74,7 @@ def _candidate_of(document: Mapping[str, Any]) -> Candidate:
         threshold=Threshold(**threshold) if threshold else None,
         score=document["score"],
         check=_check_of(check) if check else None,
+        opinions=tuple(SecondOpinion(**opinion) for opinion in document.get("opinions", ())),  # older ones have none
     )
 
 

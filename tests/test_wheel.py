@@ -13,8 +13,8 @@ import gateway.app, gateway.cli, router.strategies, models.engines, prompts.grad
 from gateway.ledger.database import newest_revision
 from models.catalog import load_catalog
 from router.difficulty import load_difficulty
-from router.outcomes import read_features, read_outcomes
-assert newest_revision() and list(load_catalog()) and list(read_outcomes()) and read_features() and load_difficulty()
+from router.outcomes import read_looks, read_outcomes
+assert newest_revision() and list(load_catalog()) and list(read_outcomes()) and read_looks() and load_difficulty()
 print(gateway.__file__)
 """
 

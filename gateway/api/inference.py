@@ -21,7 +21,9 @@ from gateway.ledger.charge import Outcome
 from gateway.limits.headers import ratelimit_headers
 from gateway.schema import Asked
 from models.engine import EngineError
+from router.check import Check
 from router.decision import Decision
+from router.opinion import SecondOpinion
 
 log = structlog.get_logger(__name__)
 
@@ -169,6 +171,16 @@ class _Stream:
         await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
 
+def _check_headers(check: Check | SecondOpinion, second: str | None, *, passed: bool) -> list[tuple[bytes, bytes]]:
+    """What came of it, who was asked besides, and how much of the answer was held back for it."""
+    result = "passed" if passed else "failed"
+    held = "whole" if check.hold_tokens is None else f"first-{check.hold_tokens}-tokens"
+    return [
+        (b"x-pointsman-check", (result if second is None else f"{result}; second={second}").encode()),
+        (b"x-pointsman-held", held.encode()),
+    ]
+
+
 def _limit_headers(held: Held) -> list[tuple[bytes, bytes]]:
     if held.admission is None:
         return []
@@ -185,7 +197,7 @@ def _headers(decision: Decision, answer: Answer) -> list[tuple[bytes, bytes]]:
     if decision.template:
         headers.append((b"x-pointsman-template", decision.template.encode()))
     if decision.check is not None and answer.cache is None:
-        headers.append((b"x-pointsman-check", b"passed" if answer.model.name == decision.model else b"failed"))
+        headers += _check_headers(decision.check, decision.second, passed=answer.model.name == decision.model)
     if answer.cache is not None:
         headers.append((b"x-pointsman-cache", answer.cache.encode()))
     if answer.passed_over:

@@ -19,6 +19,7 @@ from models.engine import Engine, EngineState
 from prompts.message import template_key
 from router.check import BUILTIN_VERIFIERS, write_verifiers
 from router.collect import Answered, collect, read_answers
+from router.graders import BUILTIN_GRADERS, graders_of, read_graders, write_graders
 from router.ladder import LadderPrompt, read_ladder, sample
 from router.looks import looks
 from router.outcomes import (
@@ -93,6 +94,8 @@ def publish(ladder: LadderFile) -> None:
     rows = dict(read_looks())
     rows.update({p.id: looks({"messages": list(p.messages)}) for p in read_ladder(ladder) if p.id in answered})
     write_looks(BUILTIN_LOOKS, rows)
+    graded = ((template_key({"messages": list(p.messages)}) or "", p.grade) for p in read_ladder(ladder))
+    write_graders(BUILTIN_GRADERS, {**read_graders(), **graders_of(graded)})
     there = f"{len(outcomes)} outcomes and the looks of {len(rows)} prompts are in {DATA}"
     console.print(f"{there}, {len(answers)} of these outcomes new or anew", soft_wrap=True)
 

@@ -1,16 +1,17 @@
-"""A cheap check of what a cheaper model answered on trust: where JSON was asked for, is it JSON? Off the client's path.
+"""A cheap check of what a cheaper model answered on trust, off the client's path: has it the form that was asked for?
+JSON, the request's schema, the arguments that a function strictly takes (`prompts.form`).
 
 Its outcomes may take trust away, and do not give it unless the owner says so: the form may be right and the answer
-wrong (`router.sources`). The schema itself is not checked, as no validator of schemas is among our dependencies.
+wrong (`router.sources`).
 """
 
 from collections.abc import Sequence
 from time import time
 from typing import TYPE_CHECKING
 
-from gateway.learning.answered import said, wants_json
+from gateway.learning.answered import Said, said
 from gateway.learning.told import Outcomes
-from prompts.compare import is_json
+from prompts.form import form_of, forms_of_calls, wants_form
 from router.decision import Decision
 from router.sources import Source
 
@@ -26,13 +27,24 @@ class Assertions:
 
     def wants(self, held: "Held", asked: "Asked", decision: Decision, model: "Model") -> bool:
         """Whether the answer of *model* to *asked* is to be looked at."""
-        if decision.template is None or not wants_json(asked.body) or model.name == held.runtime.knowledge.safe.name:
+        if decision.template is None or not wants_form(asked.body) or model.name == held.runtime.knowledge.safe.name:
             return False
         return not held.runtime.settings.clamp_to_budget  # an answer that we cut off ourselves says nothing
 
     def ended(self, asked: "Asked", decision: Decision, model: "Model", blocks: Sequence[bytes]) -> None:
-        """The answer is whole, and the client has it. One that is no text alone is left out."""
+        """The answer is whole, and the client has it."""
         answer = said(blocks, streamed=asked.stream)
+        passed = _keeps_form(answer, asked) if answer is not None else None
         key = decision.group or decision.template
-        if answer is not None and answer.text is not None and key is not None:
-            self._outcomes.tell(Source.ASSERTION, (key, model.build), passed=is_json(answer.text), at=time())
+        if passed is not None and key is not None:
+            self._outcomes.tell(Source.ASSERTION, (key, model.build), passed=passed, at=time())
+
+
+def _keeps_form(answer: Said, asked: "Asked") -> bool | None:
+    """None for an answer of which no form was asked: a text beside tools, a refusal in a field of its own."""
+    if answer.calls:
+        forms = forms_of_calls(asked.body)
+        kept = [name in forms and forms[name].keeps(arguments) for name, arguments in answer.calls]
+        return all(kept) if forms else None
+    form = form_of(asked.body)
+    return form.keeps(answer.text) if form is not None and answer.text is not None else None

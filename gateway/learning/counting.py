@@ -19,7 +19,7 @@ from gateway.learning.store import Contended, Key, RecordStore
 from gateway.ledger.charge import SHADOW
 from gateway.ledger.tables import charges, feedback
 from router.bar import Verdict
-from router.decision import Knowledge, Mode
+from router.decision import Basis, Knowledge, Mode
 from router.record import Observed, Record, Terms, observe, saw_inputs
 from router.sources import Source
 
@@ -38,7 +38,7 @@ DUE = (
     select(
         feedback,
         charges.c.id.label("charge"),
-        *(charges.c[name].label(f"charge_{name}") for name in ("build", "cache", "at")),
+        *(charges.c[name].label(f"charge_{name}") for name in ("build", "cache", "at", "basis")),
         SUBJECT.label("subject"),
     )
     .outerjoin(charges, and_(charges.c.id == feedback.c.request_id, charges.c.caller == feedback.c.caller))
@@ -101,7 +101,8 @@ class Counter:
     def _observe(self, row: Row[Any], passed: bool, knowledge: Knowledge, terms: Terms, now: datetime) -> None:
         key = (row.subject, row.charge_build)
         served_at = utc(row.charge_at).timestamp()
-        observed = Observed(Source.FEEDBACK, passed, served_at, now.timestamp(), was=row.counted)
+        released = row.charge_basis == Basis.CHECK
+        observed = Observed(Source.FEEDBACK, passed, served_at, now.timestamp(), was=row.counted, released=released)
 
         def how(record: Record) -> Record:
             return observe(record, observed, terms, knowledge.given(*key))

@@ -30,7 +30,7 @@ import structlog
 
 from gateway.cache.key import looks_outside
 from gateway.keys import Caller
-from gateway.learning.answered import Said, said, wants_json
+from gateway.learning.answered import Said, said
 from gateway.learning.purse import EXPLORER, SECONDS_LIMIT, Allowance, Purse, Spent, worst_nano_usd
 from gateway.learning.section import LearningSection, SimilarTo
 from gateway.learning.store import Key
@@ -41,7 +41,8 @@ from gateway.limits.policy import OUTPUT_FIELDS, actual_of
 from models.catalog import Ability, Catalog, Model
 from models.engine import Call, ContextTooLong, EngineError, EngineRefused, Operation, Usage
 from models.engines import LOCAL_ENGINES
-from prompts.compare import Comparer, Exact, Json, Number, Similar, usual
+from prompts.compare import Comparer, Exact, Graded, Json, Similar, usual
+from prompts.form import wants_json
 from router.decision import Decision, Mode
 from router.exploring import choose, is_drawn, number_of, undecided
 from router.sources import Source
@@ -62,7 +63,7 @@ SEEN_LIMIT = 4_096  # templates of which that is remembered
 ANSWER_FACTOR, ANSWER_TOKENS = 4, 256  # an answer that is so much longer than the safe one is cut off, and different
 UNKNOWN_TOKENS = 1_024  # of a safe answer that its engine did not count
 NOT_SENT = frozenset({"stream", "stream_options", "store", "metadata"})  # how it is sent, and what a server keeps
-COMPARERS: Mapping[str, Comparer | None] = {"exact": Exact(), "json": Json(), "number": Number(), "none": None}
+COMPARERS: Mapping[str, Comparer | None] = {"exact": Exact(), "json": Json(), "number": Graded("number"), "none": None}
 
 
 class Result(StrEnum):

@@ -51,18 +51,18 @@ def limits_on(caller: Caller, template: str | None, budgets: Budgets) -> tuple[H
 class Worst:
     """What a request could take at most: tokens that go in, tokens that come out of each choice, of any of *models*.
 
-    `completion_tokens` None: the request sets no limit, so each model's context is it. `in_vain`: this model's answer
-    may have to be paid for besides, since it is looked at and may be thrown away.
+    `completion_tokens` None: the request sets no limit, so each model's context is it. `in_vain`: these models' answers
+    may have to be paid for besides, since one is looked at and may be thrown away, and one may be a second opinion.
     """
 
     prompt_tokens: int
     completion_tokens: int | None
     choices: int
     models: tuple[Model, ...]
-    in_vain: Model | None = None
+    in_vain: tuple[Model, ...] = ()
 
     def tokens(self) -> int:
-        return max(map(self._tokens, self.models)) + (self._tokens(self.in_vain) if self.in_vain else 0)
+        return max(map(self._tokens, self.models)) + sum(map(self._tokens, self.in_vain))
 
     def nano_usd(self) -> int:
         """Rounded up. Raises Unpriced: what is not known is never 0."""
@@ -82,7 +82,7 @@ class Worst:
         return max(self._completion(model) for model in self.models)
 
     def _in_vain_nano_usd(self) -> int:
-        return self._cost_nano_usd(self.in_vain) if self.in_vain else 0
+        return sum(map(self._cost_nano_usd, self.in_vain))
 
     def _tokens(self, model: Model) -> int:
         return self._prompt(model) + self.choices * self._completion(model)
@@ -111,7 +111,7 @@ class Worst:
 
 
 def worst_case(
-    body: Mapping[str, Any], body_bytes: int, models: Sequence[Model], in_vain: Model | None = None
+    body: Mapping[str, Any], body_bytes: int, models: Sequence[Model], in_vain: Sequence[Model] = ()
 ) -> Worst:
     """Of a checked chat, completion or embedding request whose JSON has *body_bytes*, for any of *models*.
 
@@ -124,7 +124,7 @@ def worst_case(
     if any(_is_media(message) for message in messages):
         prompt_tokens = max(model.context_tokens for model in models)
     completion_tokens = max(asked) if asked else None  # an engine may heed either
-    return Worst(prompt_tokens, completion_tokens, body.get("n") or 1, tuple(models), in_vain)
+    return Worst(prompt_tokens, completion_tokens, body.get("n") or 1, tuple(models), tuple(in_vain))
 
 
 def _is_media(message: Mapping[str, Any]) -> bool:

@@ -2,12 +2,14 @@
 whose answer is looked at before it is released goes before these where that costs less on average.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
 from router.bar import Verdict
+from router.check import Check
 from router.decision import Basis, Candidate, Decision, Estimate, Knowledge, Question
+from router.opinion import SecondOpinion
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +79,48 @@ def _checked(
     safe = candidates[-1]
     best, best_usd = None, candidates[otherwise].typical_usd
     for first in candidates[:otherwise]:
-        if first.check is None or first.typical_usd is None or safe.typical_usd is None or best_usd is None:
-            continue
-        average_usd = first.typical_usd + safe.typical_usd * Decimal(1 - first.check.release_share)
-        if average_usd < best_usd:
-            share = f"{first.check.release_share:.0%} of such answers pass a check"
+        for check, second in _ways(first, candidates):
+            average_usd = _average_usd(first, second, safe, check)
+            if average_usd is None or best_usd is None or average_usd >= best_usd:
+                continue
             best = Decision(
                 (first.model, safe.model),
                 Basis.CHECK,
-                f"{first.model} answers, and {share}; {first.check.says}",
+                f"{first.model} answers, and {_share(check, second)}; {check.says}",
                 template,
                 estimates=tuple(estimates),
                 candidates=candidates,
-                check=first.check,
+                check=check,
+                second=second.model if second else None,
             )
             best_usd = average_usd
     return best
+
+
+def _ways(
+    first: Candidate, candidates: Sequence[Candidate]
+) -> Iterator[tuple[Check | SecondOpinion, Candidate | None]]:
+    """What the answer of *first* may be held to, each with who is asked besides."""
+    if first.check is not None:
+        yield first.check, None
+    for opinion in first.opinions:
+        second = next((c for c in candidates[:-1] if c.build == opinion.second), None)
+        if second is not None:
+            yield opinion, second
+
+
+def _average_usd(
+    first: Candidate, second: Candidate | None, safe: Candidate, check: Check | SecondOpinion
+) -> Decimal | None:
+    """Of an answer, those that are thrown away included; None where a price is not known."""
+    asked = [first.typical_usd] if second is None else [first.typical_usd, second.typical_usd]
+    if safe.typical_usd is None or None in asked:
+        return None
+    spent_usd = sum((usd for usd in asked if usd is not None), Decimal(0))
+    return spent_usd + safe.typical_usd * Decimal(1 - check.release_share)
+
+
+def _share(check: Check | SecondOpinion, second: Candidate | None) -> str:
+    if second is None:
+        return f"{check.release_share:.0%} of such answers pass a check"
+    return f"{second.model} says the same as {check.release_share:.0%} of such answers"

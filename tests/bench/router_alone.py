@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import islice
 
@@ -15,9 +16,9 @@ from router.bar import Bar
 from router.bounds import lower_bound
 from router.decision import Knowledge, Question
 from router.difficulty import BUILTIN_DIFFICULTY
-from router.features import features
 from router.groups import Groups
 from router.knowledge import load_knowledge
+from router.looks import looks
 from router.mix import REFERENCE, WINDOW
 from router.record import Observed, Record, Terms, document_of, new_record, observe, record_of, saw_inputs, tell
 from router.sources import Source
@@ -98,7 +99,7 @@ def _decide(knowledge: Knowledge, groups: Groups) -> None:
         words = " ".join(f"{(n * 7919 + k * k) % 256:02x}" for k in range(1360))
         body = {"messages": [{"role": "system", "content": words}], "tools": [n % 600]}
         groups.of(f"{n:016x}", body)
-        strategy.decide(Question(f"{n % (2 * TEMPLATES):016x}", features(body)), knowledge)
+        strategy.decide(Question(f"{n % (2 * TEMPLATES):016x}", partial(looks, body)), knowledge)
 
 
 if __name__ == "__main__":

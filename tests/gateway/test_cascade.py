@@ -21,7 +21,7 @@ from router.check import Check, Verifier
 from router.decision import Knowledge
 from router.difficulty import Difficulty
 from router.evidence import Evidence
-from tests.gateway.wire import OpenRig
+from tests.gateway.wire import CHAT, OpenRig
 from tests.rig import Rig
 
 pytestmark = pytest.mark.anyio
@@ -74,11 +74,33 @@ async def streamed(r: Rig, **more: object) -> tuple[str, str]:
         return text, raw.headers["x-pointsman-model"]
 
 
+async def test_a_stream_says_how_much_of_it_was_held_back(rig: OpenRig) -> None:
+    """Released or replaced; the rest of one that is released by its beginning was not."""
+    for said in (SURE, UNSURE):
+        async with rig(small=saying(*[said] * 6), knowledge_maker=knowing(by_beginning=True)) as r:
+            body = {"model": "auto", "messages": ASKED, "stream": True}
+            assert (await r.http.post(CHAT, json=body)).headers["x-pointsman-held"] == "first-4-tokens"
+            whole = await r.http.post(CHAT, json=body, headers={"x-pointsman-hold": "whole"})
+            assert whole.headers["x-pointsman-held"] == "whole"
+            named = await r.http.post(CHAT, json={**body, "model": "small"})
+            assert "x-pointsman-held" not in named.headers
+
+
+async def test_who_wants_nothing_held_back_gets_no_checked_answer(rig: OpenRig) -> None:
+    async with rig(small=saying(SURE), knowledge_maker=knowing()) as r:
+        for stream in (False, True):
+            body = {"model": "auto", "messages": ASKED, "stream": stream}
+            response = await r.http.post(CHAT, json=body, headers={"x-pointsman-hold": "none"})
+            assert response.headers["x-pointsman-model"] == "large"
+        assert r.engines["small"].calls == []
+
+
 async def test_an_answer_that_passes_its_check_is_the_clients(rig: OpenRig) -> None:
     async with rig(small=saying(SURE), knowledge_maker=knowing()) as r:
         raw = await r.client.chat.completions.with_raw_response.create(model="auto", messages=ASKED)  # type: ignore[arg-type]
         assert raw.headers["x-pointsman-model"] == "small"
         assert (raw.headers["x-pointsman-basis"], raw.headers["x-pointsman-check"]) == ("check", "passed")
+        assert raw.headers["x-pointsman-held"] == "whole"
         choice = raw.parse().choices[0]
         assert (choice.message.content, choice.logprobs) == ("up", None)
         assert r.engines["large"].calls == []
@@ -181,6 +203,15 @@ async def test_an_answer_that_is_not_the_json_asked_for_is_replaced(rig: OpenRig
     assert (await released(engine(Say('{"a": 1}', -0.01)), call, check())).first
     with pytest.raises(NotReleased):
         await released(engine(Say("{'a': 1", -0.01)), call, check())
+
+
+async def test_an_answer_that_breaks_the_schema_asked_for_is_replaced() -> None:
+    schema = {"type": "object", "required": ["a"]}
+    asked = {"type": "json_schema", "json_schema": {"name": "thing", "schema": schema}}
+    call = Call({"messages": ASKED, "response_format": asked})
+    assert (await released(engine(Say('{"a": 1}', -0.01)), call, check())).first
+    with pytest.raises(NotReleased):
+        await released(engine(Say('{"b": 1}', -0.01)), call, check())
 
 
 async def test_an_engine_that_breaks_off_while_held_back_is_one_that_never_began(rig: OpenRig) -> None:

@@ -117,6 +117,8 @@ async def test_a_limit_keeps_others_from_being_tried(rig: OpenRig) -> None:
         ("max_latency", "0"),
         ("max_latency", "inf"),
         ("max_latency", "soon"),
+        ("hold", "half"),
+        ("hold", "WHOLE"),
     ],
 )
 async def test_a_wish_that_cannot_be_read_is_refused_by_its_name(rig: OpenRig, header: str, value: str) -> None:
@@ -126,7 +128,9 @@ async def test_a_wish_that_cannot_be_read_is_refused_by_its_name(rig: OpenRig, h
 
 @given(
     st.dictionaries(
-        st.sampled_from([b"x-pointsman-quality", b"x-pointsman-max-cost", b"x-pointsman-max-latency"]),
+        st.sampled_from(
+            [b"x-pointsman-quality", b"x-pointsman-max-cost", b"x-pointsman-max-latency", b"x-pointsman-hold"]
+        ),
         st.binary(max_size=12),
     )
 )
@@ -140,6 +144,25 @@ def test_any_header_is_a_wish_or_refused(headers: dict[bytes, bytes]) -> None:
     assert wishes.max_cost_usd is None or wishes.max_cost_usd >= Decimal(0)
     assert wishes.max_latency_seconds is None or wishes.max_latency_seconds > 0
     assert wishes.bar is None or wishes.bar.margin is not None
+
+
+@pytest.mark.parametrize(
+    ("written", "fields", "held"),
+    [
+        (b"", {}, "first"),
+        (b"", {"response_format": {"type": "json_object"}}, "whole"),
+        (b"", {"tools": [{"type": "function", "function": {"name": "f"}}]}, "whole"),
+        (b"first", {"response_format": {"type": "json_object"}}, "first"),
+        (b" whole ", {}, "whole"),
+        (b"none", {"response_format": {"type": "json_object"}}, "none"),
+    ],
+)
+async def test_how_much_is_held_back_is_what_is_wished_else_what_the_form_needs(
+    rig: OpenRig, written: bytes, fields: dict[str, object], held: str
+) -> None:
+    async with rig() as r:
+        asked = parse_chat(orjson.dumps({"model": "auto", "messages": ASKED, **fields}), r.runtime.catalog)
+        assert wishes_of({b"x-pointsman-hold": written}, OWN).held_back(asked) == held
 
 
 def test_no_headers_are_no_wishes() -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompts.compare import SHORT_CHARACTERS, Comparer, Exact, Json, Number, Similar, is_json, usual
+from prompts.compare import SHORT_CHARACTERS, Comparer, Exact, Graded, Json, Similar, usual
+from prompts.form import JSON
 
 SIMILAR = Similar(0.9)
 ALIKE = 0.95
@@ -22,8 +23,8 @@ LONG = "The parcel left the depot on Monday and is due in two days, says the car
         (Exact(), "- cat\n- dog", "- cat - dog"),
         (Json(), '{"a": 1, "b": [true, null]}', '{ "b": [true, null], "a": 1.0 }'),
         (Json(), "[]", " [ ] "),
-        (Number(), "It is 1,234.", "So the answer: 1234.0"),
-        (Number(), f"{10**30:,}", f"{10**30}.000"),
+        (Graded("number"), "It is 1,234.", "So the answer: 1234.0"),
+        (Graded("number"), f"{10**30:,}", f"{10**30}.000"),
         (SIMILAR, LONG, LONG.replace("parcel", "package")),
     ],
 )
@@ -47,10 +48,10 @@ def test_the_same(comparer: Comparer, right: str, other: str) -> None:
         (Json(), "[1, 2]", "[2, 1]"),
         (Json(), "{}", "```json\n{}\n```"),
         (Json(), "{}", "sorry"),
-        (Number(), "42", "43"),
-        (Number(), "9" * 400, "8" * 400),  # a double has no room for either
-        (Number(), "12345678901234567890", "12345678901234567891"),
-        (Number(), "42", "forty-two"),
+        (Graded("number"), "42", "43"),
+        (Graded("number"), "9" * 400, "8" * 400),  # a double has no room for either
+        (Graded("number"), "12345678901234567890", "12345678901234567891"),
+        (Graded("number"), "42", "forty-two"),
         (SIMILAR, LONG, LONG.replace("is due", "is not due")),
         (SIMILAR, "It costs 20 euros and lasts 3 years.", "It costs 30 euros and lasts 2 years."),
         (SIMILAR, LONG, LONG * 3),
@@ -67,7 +68,8 @@ def test_texts_that_are_less_alike_than_wanted_are_not_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("comparer", "right"), [(Exact(), " ...\n"), (Json(), "no"), (Json(), "[" * 500), (Number(), "none"), (SIMILAR, "")]
+    ("comparer", "right"),
+    [(Exact(), " ...\n"), (Json(), "no"), (Json(), "[" * 500), (Graded("number"), "none"), (SIMILAR, "")],
 )
 def test_an_answer_with_nothing_to_compare_is_not_taken(comparer: Comparer, right: str) -> None:
     assert not comparer.takes(right)
@@ -87,7 +89,7 @@ def test_what_is_usual(right: str, as_json: bool, meant: Comparer | None) -> Non
 
 
 @given(st.text(), st.text())
-@pytest.mark.parametrize("comparer", [Exact(), Json(), Number(), SIMILAR])
+@pytest.mark.parametrize("comparer", [Exact(), Json(), Graded("number"), SIMILAR])
 def test_no_text_breaks_a_comparer_and_the_order_does_not_matter(comparer: Comparer, one: str, other: str) -> None:
     if comparer.takes(one):
         assert comparer.same(one, one, 1.0)
@@ -95,7 +97,7 @@ def test_no_text_breaks_a_comparer_and_the_order_does_not_matter(comparer: Compa
             assert comparer.same(one, other, ALIKE) == comparer.same(other, one, ALIKE)
 
 
-@pytest.mark.parametrize("comparer", [Exact(), Json(), Number(), SIMILAR])
+@pytest.mark.parametrize("comparer", [Exact(), Json(), Graded("number"), SIMILAR])
 @pytest.mark.parametrize(
     "unit", ["n", "non't ", "1,", "1.", "9", "-", "answer:", "'", '"', "\\", "\n", " ", "{", "[", "\0", "\u00e9"]
 )
@@ -110,5 +112,5 @@ def test_a_repeated_text_ends_in_time(comparer: Comparer, unit: str) -> None:
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(), st.lists))
 def test_whatever_json_writes_is_json_and_equals_itself(value: object) -> None:
     text = orjson.dumps(value).decode()
-    assert is_json(text)
+    assert JSON.keeps(text)
     assert Json().same(text, orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())

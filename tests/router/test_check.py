@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prompts.form import JSON
 from router.bar import Bar, Tally, Verdict
 from router.check import Check, Verifier, load_verifiers, write_verifiers
 from router.evidence import tally_of
@@ -167,9 +168,9 @@ def test_signals_are_read_off_the_protocol() -> None:
     assert signals_of([], " \n", "stop").tokens == 0
     assert signals_of([], "I'm sorry, I cannot do that", "stop").refuses
     assert not signals_of([], "I'm fine", "stop").refuses
-    assert signals_of([], '{"a": 1}', "stop", as_json=True).well_formed is True
-    assert signals_of([], '{"a": ', "stop", as_json=True).well_formed is False
-    assert signals_of([], '{"a": ', None, as_json=True).well_formed is None
+    assert signals_of([], '{"a": 1}', "stop", keeps_form=JSON.keeps).well_formed is True
+    assert signals_of([], '{"a": ', "stop", keeps_form=JSON.keeps).well_formed is False
+    assert signals_of([], '{"a": ', None, keeps_form=JSON.keeps).well_formed is None
 
 
 def told(prompt_id: str, template: str, correct: bool, logprob: float) -> Outcome:

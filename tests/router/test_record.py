@@ -209,9 +209,42 @@ def test_answers_in_the_right_form_do_not_hide_what_callers_complain_of() -> Non
     assert record.cause is Cause.RATE_FELL
 
 
+def open_case(bar: Bar) -> Given:
+    """Evaluated, and neither proved nor refuted."""
+    tally = Tally(passed=30, total=36, lost=5, won=2, paired=36)
+    shown = bar.judge(tally)
+    assert shown.verdict is Verdict.UNKNOWN
+    return Given(tally, shown)
+
+
+@pytest.mark.parametrize("bar", BARS)
+def test_complaints_about_what_a_check_let_through_sound_the_alarm(bar: Bar) -> None:
+    """Where the model by itself has proved nothing, only those: of its other answers nobody was promised anything."""
+    terms, known = Terms(bar), open_case(bar)
+    released = outcome(Source.FEEDBACK, False, released=True)
+    assert alarmed(new_record(1), released, terms, known).cause is Cause.RATE_FELL
+    assert after(new_record(1), replace(released, released=False), 200, terms, known).cause is None
+
+
+@pytest.mark.parametrize("bar", BARS)
+def test_other_answers_do_not_hide_what_a_check_let_through(bar: Bar) -> None:
+    terms, known = Terms(bar), open_case(bar)
+    record = new_record(1)
+    for _ in range(100):
+        record = observe(record, outcome(Source.FEEDBACK, True), terms, known)
+        record = observe(record, outcome(Source.FEEDBACK, False, released=True), terms, known)
+    assert record.cause is Cause.RATE_FELL
+
+
+@pytest.mark.parametrize("bar", BARS)
+def test_what_a_check_let_through_and_was_right_sounds_none(bar: Bar) -> None:
+    record = after(new_record(1), outcome(Source.FEEDBACK, True, released=True), 500, Terms(bar), open_case(bar))
+    assert record.cause is None
+
+
 def test_a_record_of_before_forms_were_watched_is_read() -> None:
     written = document_of(trusted())
-    del written["form"]
+    del written["form"], written["released"]
 
     assert record_of(written) == trusted()
 
@@ -236,6 +269,7 @@ def test_all_records_and_generations_together_spend_no_more_than_the_error(place
             st.sampled_from([None, True, False]),
             st.sampled_from([None, True, False]),
             st.sampled_from(["", "a", "b"]),
+            st.booleans(),
         ),
         max_size=60,
     ),

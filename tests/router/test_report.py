@@ -12,9 +12,11 @@ from models.catalog import Model
 from router.bar import Bar
 from router.decision import Basis, Decision, Knowledge, Question
 from router.ladder import Split
+from router.opinion import SecondOpinion
 from router.outcomes import Outcome
 from router.report import Report, report
 from router.strategies import STRATEGIES
+from router.strategies.evidence_first import EvidenceFirst
 from tests.router.world import LARGE, MIDDLE, SMALL, ids, knowledge, looks, model, outcome
 
 TWO = knowledge(Bar(0.95, margin=0.1), models=(SMALL, LARGE))
@@ -182,3 +184,20 @@ def test_the_coin_lies_on_the_line_between_the_ends(answers: list[tuple[bool, bo
     assert float(coin.cost_usd) == pytest.approx(float(low.cost_usd) + share * float(high.cost_usd - low.cost_usd))
     assert coin.accuracy == pytest.approx(low.accuracy + share * (high.accuracy - low.accuracy))
     assert coin.seconds == pytest.approx(low.seconds + share * (high.seconds - low.seconds))
+
+
+def test_a_second_opinion_is_paid_for_whether_it_agrees_or_not() -> None:
+    """Both small models answer; the safe one where they say different things."""
+    opinion = SecondOpinion(SMALL.build, "exact", 0.9, "was counted")
+    known = replace(THREE, second_opinions={("easy", MIDDLE.build): (opinion,)})
+    rows = [
+        replace(outcome(p, of, right, template="easy"), said=said)
+        for p, said_by_middle, right_by_middle in ((TEST[0], "a", True), (TEST[1], "b", False))
+        for of, said, right in ((SMALL, "a", True), (MIDDLE, said_by_middle, right_by_middle), (LARGE, "c", True))
+    ]
+    made = report(rows, dict.fromkeys(TEST, looks(0.0)), EvidenceFirst(), known)
+    auto = made.rows[-1]
+
+    assert made.tasks[0].bases == {Basis.CHECK: 2}
+    assert (auto.accuracy, auto.large_share) == (1.0, 0.5)
+    assert auto.cost_usd == Decimal("0.0001") + Decimal("0.0004") + Decimal("0.001") / 2

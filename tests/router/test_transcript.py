@@ -12,6 +12,7 @@ from router.check import Check, Verifier
 from router.decision import Candidate, Knowledge, Question
 from router.difficulty import Difficulty
 from router.evidence import Evidence
+from router.opinion import SecondOpinion
 from router.strategies.evidence_first import EvidenceFirst, choose
 from router.transcript import candidates_of, decided_again, document_of, is_same
 from router.trust import Threshold
@@ -30,6 +31,9 @@ checks = st.builds(
     st.none() | st.integers(1, 64),
     st.none() | st.floats(0.1, 10),
 )
+opinions = st.builds(
+    SecondOpinion, words, st.sampled_from(["exact", "number"]), st.floats(0, 1), words, st.none() | st.floats(0.1, 10)
+)
 candidates = st.builds(
     Candidate,
     model=words,
@@ -39,6 +43,7 @@ candidates = st.builds(
     threshold=st.none() | st.builds(Threshold, numbers, words),
     score=st.none() | numbers,
     check=st.none() | checks,
+    opinions=st.lists(opinions, max_size=2).map(tuple),
 )
 
 
@@ -86,6 +91,26 @@ def test_a_choice_that_a_session_changed_is_still_the_strategys_own() -> None:
 def test_costs_are_kept_to_the_last_digit() -> None:
     one = Candidate("m", "b", typical_usd=Decimal("0.000000001234567890123"))
     assert candidates_of(document_of(choose((one,), None))) == (one,)
+
+
+def test_a_decision_from_before_second_opinions_can_still_be_read() -> None:
+    decision = choose((Candidate("s", "s", Decimal(1)), Candidate("l", "l", Decimal(2))), None)
+    document = document_of(decision)
+    del document["second"]
+    for candidate in document["candidates"]:
+        del candidate["opinions"]
+    assert decided_again(document) == decision
+
+
+def test_with_a_second_opinion_it_is_the_identical_choice() -> None:
+    opinion = SecondOpinion("t", "exact", 0.9, "was counted", 3.0)
+    tiny, large = Candidate("tiny", "t", Decimal(1)), Candidate("large", "l", Decimal(100))
+    decision = choose((tiny, Candidate("small", "s", Decimal(2), opinions=(opinion,)), large), "template")
+    assert (decision.order, decision.second, decision.check) == (("small", "large"), "tiny", opinion)
+    document = orjson.loads(orjson.dumps(document_of(decision)))
+    again = decided_again(document)
+    assert again == decision
+    assert is_same(decision, document)
 
 
 def test_a_form_of_another_version_is_named() -> None:

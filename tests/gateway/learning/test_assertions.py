@@ -1,5 +1,6 @@
-"""What a cheaper model answers on trust is looked at afterwards: is it the JSON that was asked for?"""
+"""What a cheaper model answers on trust is looked at afterwards: has it the form that was asked for?"""
 
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio.to_thread
@@ -8,8 +9,9 @@ import pytest
 from gateway.learning.section import LearningSection
 from gateway.settings import Settings
 from models.catalog import Catalog
-from models.engine import Call
-from models.scripted import Say, Script
+from models.documents import Document
+from models.engine import Call, Usage
+from models.scripted import Say, Script, ScriptedEngine
 from prompts.message import template_key
 from router.bar import Bar, Tally
 from router.decision import Knowledge, Mode
@@ -27,6 +29,14 @@ BODY: dict[str, Any] = {
     "response_format": {"type": "json_object"},
 }
 TEMPLATE = template_key(BODY) or ""
+SCHEMA = {"type": "object", "properties": {"capital": {"type": "string"}}, "required": ["capital"]}
+BY_SCHEMA = {"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": SCHEMA}}}
+NO_SCHEMA = {"response_format": {"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "town"}}}}
+NAMED = {
+    "response_format": None,
+    "tools": [{"type": "function", "function": {"name": "name", "strict": True, "parameters": SCHEMA}}],
+}
+FORMS: tuple[dict[str, Any], ...] = ({}, {"response_format": None}, BY_SCHEMA, NO_SCHEMA, NAMED)
 GOOD, BAD = '{"capital": "Paris"}', "```json\n{}\n```"
 ENOUGH = 40  # answers in the wrong form that end any trust
 
@@ -34,9 +44,24 @@ ENOUGH = 40  # answers in the wrong form that end any trust
 def proved(catalog: Catalog, settings: Settings) -> Knowledge:
     models = tuple(catalog)
     tally = Tally(passed=200, total=200, paired=200)
-    tallies = {(template_key({**BODY, **fields}), models[0].build): tally for fields in ({}, {"response_format": None})}
+    tallies = {(template_key({**BODY, **fields}), models[0].build): tally for fields in FORMS}
     known = {(template or "", build): tally for (template, build), tally in tallies.items()}
     return Knowledge(models, Evidence(known), Difficulty({}), {}, Bar(0.95, pass_rate=0.9))
+
+
+class Calls(ScriptedEngine):
+    """Answers with one call of a function."""
+
+    def __init__(self, name: str, arguments: str) -> None:
+        super().__init__("small", say(""))
+        function = {"name": name, "arguments": arguments}
+        self._calls = [{"index": 0, "id": "call_1", "type": "function", "function": function}]
+
+    async def _played(self, call: Call) -> AsyncGenerator[Document, None]:
+        saying = "delta" if call.stream else "message"
+        choice = {"index": 0, saying: {"role": "assistant", "tool_calls": self._calls}, "finish_reason": "tool_calls"}
+        kind = "chat.completion.chunk" if call.stream else "chat.completion"
+        yield Document(self._document(kind, [choice]), Usage(3, 5), 0.001)
 
 
 async def asserted(r: Rig) -> Tally:
@@ -50,6 +75,42 @@ async def asserted(r: Rig) -> Tally:
 async def test_json_that_was_asked_for_is_looked_at(rig: OpenRig, text: str, passed: int, streamed: bool) -> None:
     async with rig(small=say(text[:3], text[3:]), knowledge_maker=proved) as r:
         response = await r.http.post(CHAT, json={**BODY, "stream": streamed})
+        assert response.headers["x-pointsman-model"] == "small"
+        assert await asserted(r) == Tally(passed=passed, total=1)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "text", "passed"),
+    [(BY_SCHEMA, GOOD, 1), (BY_SCHEMA, "{}", 0), (BY_SCHEMA, BAD, 0), (NO_SCHEMA, "{}", 1), (NO_SCHEMA, BAD, 0)],
+)
+async def test_json_is_held_to_the_schema_that_was_asked_for(
+    rig: OpenRig, fields: dict[str, Any], text: str, passed: int, streamed: bool
+) -> None:
+    """One that is no schema leaves JSON as what was asked for, and fails no request."""
+    async with rig(small=say(text[:3], text[3:]), knowledge_maker=proved) as r:
+        response = await r.http.post(CHAT, json={**BODY, **fields, "stream": streamed})
+        assert (response.status_code, response.headers["x-pointsman-model"]) == (200, "small")
+        assert await asserted(r) == Tally(passed=passed, total=1)
+
+
+async def test_a_text_beside_strict_functions_says_nothing(rig: OpenRig) -> None:
+    async with rig(small=say("Paris"), knowledge_maker=proved) as r:
+        response = await r.http.post(CHAT, json={**BODY, **NAMED})
+        assert response.headers["x-pointsman-model"] == "small"
+        assert await asserted(r) == Tally()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "arguments", "passed"),
+    [("name", GOOD, 1), ("name", "{}", 0), ("name", '{"capital"', 0), ("other", GOOD, 0)],
+)
+async def test_calls_are_held_to_the_arguments_that_a_strict_function_takes(
+    rig: OpenRig, name: str, arguments: str, passed: int, streamed: bool
+) -> None:
+    async with rig(knowledge_maker=proved, others={"small": Calls(name, arguments)}) as r:
+        response = await r.http.post(CHAT, json={**BODY, **NAMED, "stream": streamed})
         assert response.headers["x-pointsman-model"] == "small"
         assert await asserted(r) == Tally(passed=passed, total=1)
 

@@ -163,6 +163,14 @@ def test_the_worst_case_is_that_of_the_dearest_model_rounded_up() -> None:
     assert Worst(11, 5, 1, (thirds,)).nano_usd() == 2
 
 
+def test_answers_that_may_be_in_vain_are_paid_for_besides() -> None:
+    worst = Worst(10, 5, 1, (SMALL, LARGE), (SMALL, SMALL))
+    assert worst.nano_usd() == 10 * 1000 + 5 * 2000 + 2 * (10 * 100 + 5 * 200)
+    assert worst.tokens() == 3 * 15
+    assert worst.clamp_to(worst.nano_usd()) == 5
+    assert worst.clamp_to(worst.nano_usd() - 1) == 4
+
+
 @given(
     prompt=st.integers(0, 3000),
     asked=st.none() | st.integers(1, 3000),
