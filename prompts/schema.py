@@ -9,6 +9,7 @@ would take 2^60 steps.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ MOST_CACHE_BYTES = 2 * 1024 * 1024  # of a pattern while it runs
 MOST_STEPS = 2_000  # subschemas, each counted as often as it is referred to
 PATTERN_STEPS = 50  # what a pattern counts as
 KEPT = 16  # compiled ones
+MOST_DETAIL_CHARACTERS = 500
 
 _OF_SCHEMAS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
 _DATA = frozenset({"const", "enum", "default", "examples", "required", "dependentRequired"})
@@ -59,15 +61,24 @@ def validator(schema: Any) -> "Validator":
     return _compiled(canonical(schema))
 
 
-def mismatch(schema: Any, value: Any) -> str | None:
-    """Where *value* is not what *schema* asks for, without quoting it; None where it is."""
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """`rule`: the part of the schema that a value breaks, as a path in the schema. `detail` may quote the value."""
+
+    rule: str
+    detail: str
+
+
+def mismatch(schema: Any, value: Any) -> Mismatch | None:
+    """The first rule of *schema* that *value* breaks; None where it breaks none."""
     import jsonschema_rs
 
     try:
         validator(schema).validate(value)
     except jsonschema_rs.ValidationError as error:
-        where = "".join(f"/{part}" for part in error.instance_path) or "the whole"
-        return f"{where}: {error.message.splitlines()[0][:200]}"
+        where = "".join(f"/{part}" for part in error.instance_path)
+        rule = "/".join(map(str, error.schema_path)) or "false"
+        return Mismatch(rule, f"{where}: {error.message}".removeprefix(": ")[:MOST_DETAIL_CHARACTERS])
     return None
 
 
@@ -77,7 +88,7 @@ def _compiled(schema: bytes) -> "Validator":
 
     limits = jsonschema_rs.RegexOptions(size_limit=MOST_COMPILED_BYTES, dfa_size_limit=MOST_CACHE_BYTES)
     try:
-        return jsonschema_rs.validator_for(orjson.loads(schema), offline=True, pattern_options=limits, mask="it")
+        return jsonschema_rs.validator_for(orjson.loads(schema), offline=True, pattern_options=limits)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
         raise ValueError(f"is not a JSON Schema: {str(error).splitlines()[0][:200]}") from error
 

@@ -7,9 +7,9 @@ prove 0.86, fifty-nine prove 0.95; twenty pairs of which none is lost prove safe
 says something else: every case passes; as many as there are, and nothing about those that are not there.
 
 A version that is under one of its bars passes by luck with at most the chance that the confidence leaves, however many
-tiers and tags there are: all must hold. What that is about: one run of cases that were chosen before looking at answers.
-Whoever runs until a run passes, or corrects the template on the cases it is tested on, proves less; each row says of how
-many runs it is.
+tiers and tags there are, as all must hold. What that is about: one run of cases that were chosen before looking at
+answers. Whoever runs until a run passes, or corrects the template on the cases it is tested on, proves less; each row
+says of how many runs it is.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -102,12 +102,12 @@ def cases_needed(bar: Bar) -> int:
 
     most = 1
     while most < MOST_NEEDED and not holds(most):
-        most *= 2
+        most = min(most * 2, MOST_NEEDED)
     fewest = most // 2 + 1
-    while fewest < most < MOST_NEEDED:
+    while fewest < most:
         middle = (fewest + most) // 2
         fewest, most = (fewest, middle) if holds(middle) else (middle + 1, most)
-    return min(most, MOST_NEEDED)
+    return most
 
 
 def _rows(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -37,18 +38,20 @@ def _calls_tool(assertion: Assertion, given: Given) -> Verdict:
         if call.name != name:
             continue
         try:
-            problem = None if schema is None else mismatch(schema, orjson.loads(call.arguments))
+            verdict = _of_form(schema, None if schema is None else orjson.loads(call.arguments))
         except orjson.JSONDecodeError:
-            problem = "they are not JSON"
-        if problem is None:
+            verdict = Verdict(False, "is not JSON")
+        if verdict.passed:
             return Verdict(True, f"calls {short(name)}")
-        verdict = Verdict(False, f"calls {short(name)}; its arguments: {problem}")
+        verdict = replace(verdict, reason=f"calls {short(name)}, but what with {verdict.reason}")
     return verdict
 
 
 def _of_form(schema: Any, value: Any) -> Verdict:
-    problem = None if schema is None else mismatch(schema, value)
-    return Verdict(True, "is JSON of that form") if problem is None else Verdict(False, f"other JSON: {problem}")
+    broken = None if schema is None else mismatch(schema, value)
+    if broken is None:
+        return Verdict(True, "is JSON of that form")
+    return Verdict(False, f"is JSON that breaks {broken.rule} of the schema", detail=broken.detail)
 
 
 def _found(text: str) -> Iterator[Any]:
