@@ -162,7 +162,7 @@ class Receipt:
         except (KeyError, TypeError, AttributeError, InvalidOperation) as error:
             raise ValueError(f"not a receipt: {type(error).__name__}: {error}") from error
         if not is_whole:
-            raise ValueError(f"receipt {document['id']!r} was changed after it was made")
+            raise ValueError(f"receipt {document.get('id')} was changed after it was made")
         return receipt
 
 

@@ -177,7 +177,7 @@ def _latest(receipts: Iterable[Receipt], served: Served) -> Receipt | None:
 
 def _missing(receipts: Iterable[Receipt], served: Served) -> str:
     others = (receipt for receipt in receipts if receipt.tier == served.tier)
-    last = max(others, key=lambda receipt: receipt.made_at, default=None)
+    last = max(others, key=lambda receipt: (receipt.made_at, receipt.id), default=None)
     if last is None:
         return "no receipt: the suite was not run on this tier"
     return f"no valid receipt: {', '.join(last.stale(served.now))} changed since {last.id}; run the suite again"
