@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from jsonschema_rs import Validator
 
 MOST_PATTERN_CHARACTERS = 1_000
-MOST_COMPILED_BYTES = 256 * 1024  # of a pattern; on 100,000 characters the worst we found takes a second
+MOST_COMPILED_BYTES = 256 * 1024  # of a pattern; on 100,000 characters the worst we found takes 3 s
 MOST_CACHE_BYTES = 2 * 1024 * 1024  # of a pattern while it runs
 MOST_STEPS = 2_000  # subschemas, each counted as often as it is referred to
 PATTERN_STEPS = 50  # what a pattern counts as

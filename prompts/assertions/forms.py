@@ -7,10 +7,11 @@ from typing import Any
 
 import orjson
 
-from prompts.assertions.kind import Assertion, Given, Kind, Verdict, a_text, short
+from prompts.assertions.kind import Assertion, Given, Kind, Verdict, a_text, not_evaluated, short
 from prompts.schema import mismatch, validator
 
 MOST_STARTS = 200  # places in a text at which JSON is looked for; a text of brackets would take for ever
+TOO_MANY = object()
 
 
 def _is_json(assertion: Assertion, given: Given) -> Verdict:
@@ -24,6 +25,8 @@ def _is_json(assertion: Assertion, given: Given) -> Verdict:
 def _contains_json(assertion: Assertion, given: Given) -> Verdict:
     verdict = Verdict(False, "contains no JSON object or list")
     for value in _found(given.answer.text):
+        if value is TOO_MANY:
+            return not_evaluated(f"more than {MOST_STARTS} places in the answer where JSON could begin")
         verdict = _of_form(assertion.value, value)
         if verdict.passed:
             break
@@ -55,7 +58,7 @@ def _of_form(schema: Any, value: Any) -> Verdict:
 
 
 def _found(text: str) -> Iterator[Any]:
-    """The JSON objects and lists in *text*, the outer ones only."""
+    """The JSON objects and lists in *text*, the outer ones only; TOO_MANY last where it did not look to the end."""
     decoder = json.JSONDecoder(parse_constant=_refused)
     place = 0
     for _ in range(MOST_STARTS):
@@ -69,6 +72,7 @@ def _found(text: str) -> Iterator[Any]:
             place += 1
         else:
             yield value
+    yield TOO_MANY
 
 
 def _refused(constant: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from prompts.answer import Answer, ToolCall
 from prompts.assertions import evaluate
+from prompts.assertions.forms import MOST_STARTS
 from prompts.assertions.kind import Asks, Assertion, Given, Verdict
 
 
@@ -109,3 +110,12 @@ TOOL = {"name": "find", "arguments": {"type": "object", "required": ["city"]}}
 )
 def test_a_call_of_a_tool(value: Any, calls: list[ToolCall], passed: bool) -> None:
     assert verdict("calls-tool", value, Answer(tool_calls=tuple(calls))).passed is passed
+
+
+def test_json_that_stands_behind_too_many_brackets_is_neither_found_nor_missed() -> None:
+    text = "[x " * MOST_STARTS + '{"a": 1}'
+    for negated in (False, True):
+        said = asyncio.run(evaluate(Assertion("contains-json", negated), Given(Answer(text)), Asks()))
+        assert not said.passed
+        assert not said.evaluated
+    assert verdict("contains-json", None, Answer(text.removeprefix("[x [x "))).passed
