@@ -136,3 +136,10 @@ def test_a_suite_says_whom_it_asks() -> None:
         CASE, assertions=(Assertion("llm-rubric", value="x"), Assertion("similar", value="x", threshold=1))
     )
     assert Suite((CASE, asking)).needs == {Needs.JUDGE, Needs.EMBEDDER}
+
+
+@given(st.integers(), st.text(min_size=1))
+def test_a_name_does_not_move_a_case_to_another_split(number: int, name: str) -> None:
+    """Else who renames one shows the optimiser what it must not see."""
+    case = replace(CASE, vars={"n": number})
+    assert replace(case, id=name).split == case.split
