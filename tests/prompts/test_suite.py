@@ -138,7 +138,7 @@ def test_a_suite_says_whom_it_asks() -> None:
     assert Suite((CASE, asking)).needs == {Needs.JUDGE, Needs.EMBEDDER}
 
 
-@given(st.integers(), st.text(min_size=1))
+@given(st.integers(0, 10**9), st.text(min_size=1))
 def test_a_name_does_not_move_a_case_to_another_split(number: int, name: str) -> None:
     """Else who renames one shows the optimiser what it must not see."""
     case = replace(CASE, vars={"n": number})
