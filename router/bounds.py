@@ -9,11 +9,14 @@ Biometrika 26 (1934): the bound at which the observed count, or a more extreme o
 A difference, from pairs: the bound at which the observed net count of wins, or a higher one, has that chance, the
 unknown chance to lose a pair being the worst one up to a bound of its own. Berger and Boos, "P values
 maximized over a confidence set for the nuisance parameter", Journal of the American Statistical Association 89 (1994).
+
+Wilson's interval is the exception: approximate, and only for tables.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
-from math import exp, lgamma, log, log1p
+from math import exp, lgamma, log, log1p, sqrt
+from statistics import NormalDist
 
 BISECTIONS = 60  # halvings of [0, 1]: the error is below 1e-18, under a double's resolution
 DIFFERENCE_BISECTIONS = 24  # halvings of [-1, 1]: the bound is at most 2e-7 too low, and takes milliseconds
@@ -34,6 +37,21 @@ def lower_bound(passed: int, total: int, confidence: float) -> float:
 def upper_bound(passed: int, total: int, confidence: float) -> float:
     """The pass-rate that the true one stays below with *confidence*. 1.0 without outcomes or without a failure."""
     return 1.0 - lower_bound(total - passed, total, confidence)
+
+
+def wilson_interval(passed: int, total: int, confidence: float) -> tuple[float, float]:
+    """Between which the pass-rate lies, for tables: shorter than an exact interval, and its confidence only about what
+    it says, so nothing is decided by it. Wilson, "Probable inference, the law of succession, and statistical
+    inference", Journal of the American Statistical Association 22 (1927).
+    """
+    _check(passed, total, confidence)
+    if total == 0:
+        return 0.0, 1.0
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    middle = (passed + z2 / 2) / (total + z2)
+    half = sqrt(z2 * (passed * (total - passed) / total + z2 / 4)) / (total + z2)
+    low = 0.0 if passed == 0 else middle - half
+    return low, 1.0 if passed == total else middle + half
 
 
 @lru_cache(maxsize=65_536)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import beta
+from scipy.stats import beta, binomtest
 
-from router.bounds import lower_bound, upper_bound
+from router.bounds import lower_bound, upper_bound, wilson_interval
 
 CONFIDENCES = (0.05, 0.5, 0.8, 0.9, 0.95, 0.975, 0.99, 0.999, 1 - 1e-6, 1 - 1e-9)
 TOTALS = (1, 2, 3, 7, 20, 30, 73, 100, 999, 10_000)
@@ -115,3 +115,15 @@ def test_refuses_what_is_not_a_confidence(confidence: float) -> None:
         lower_bound(1, 2, confidence)
     with pytest.raises(ValueError, match="confidence"):
         upper_bound(1, 2, confidence)
+
+
+@pytest.mark.parametrize("total", TOTALS)
+def test_wilsons_interval_is_that_of_others(total: int) -> None:
+    for confidence in (0.5, 0.9, 0.95, 0.999):
+        for k in _counts(total):
+            other = binomtest(k, total).proportion_ci(confidence, method="wilson")
+            assert wilson_interval(k, total, confidence) == pytest.approx((other.low, other.high), abs=TOLERANCE)
+
+
+def test_wilsons_interval_of_nothing_is_everything() -> None:
+    assert wilson_interval(0, 0, 0.95) == (0.0, 1.0)

@@ -237,9 +237,10 @@ def _nearest(key: str, keys: frozenset[str]) -> str:
 def _keys_at(kind: object, loc: Loc) -> frozenset[str]:
     """The keys of the model that *loc* leads to from the type *kind*; none where that cannot be told."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = {field.alias or name: field for name, field in kind.model_fields.items()}
         if not loc:
-            return frozenset(kind.model_fields)
-        field = kind.model_fields.get(str(loc[0]))
+            return frozenset(fields)
+        field = fields.get(str(loc[0]))
         return _keys_at(field.annotation, loc[1:]) if field else frozenset()
     is_container = isinstance(origin := get_origin(kind), type) and issubclass(origin, tuple | list | dict | Mapping)
     rest = loc[1:] if is_container else loc

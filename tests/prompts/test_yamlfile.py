@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.yamlfile import YamlError, YamlFile, parse_yaml, problems_in, read_yaml, shown
+from prompts.yamlfile import YamlError, YamlFile, parse_yaml, problems_in, read_yaml, shown
 
 PATH = Path("x.yaml")
 
@@ -26,6 +26,7 @@ class Outer(BaseModel):
     inner: Inner | None = None
     many: tuple[Inner, ...] = ()
     named: dict[str, Inner] = {}
+    a_class: Inner | None = Field(None, alias="class")
 
 
 def parse(text: str, **variables: str) -> YamlFile:
@@ -63,6 +64,14 @@ prot: 1
         "variable that holds it",
         "x.yaml:11: named.one.prot: not permitted here; keys are: api_key_env, tier",
         "x.yaml:12: prot: not permitted here; did you mean port?",
+    ]
+
+
+def test_a_key_that_python_cannot_name_is_known() -> None:
+    assert mistakes("class: {teir: 1}\nclas: {}") == [
+        "x.yaml:1: class.tier: is required, and not there",
+        "x.yaml:1: class.teir: not permitted here; did you mean tier?",
+        "x.yaml:2: clas: not permitted here; did you mean class?",
     ]
 
 
