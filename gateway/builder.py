@@ -17,6 +17,7 @@ from gateway.cache.opening import CacheOpener
 from gateway.dispatch import Dispatcher, replicas_of
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
+from gateway.forecast import Forecaster
 from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys, read_pepper
@@ -148,6 +149,7 @@ class Builder:
             rails=rails,
             sessions=Sessions(),
             groups=Groups(),
+            forecaster=Forecaster(),
             meter=meter,
             registry=registry,
         )

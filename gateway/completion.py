@@ -104,6 +104,7 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
             passed_over.append(name)
         else:
             tab.answering(reply)
+            _learn_from(reply, held, asked, decision, model)
             return Answer(decision, model, tuple(passed_over), reply)
     assert problem is not None
     raise problem
@@ -112,6 +113,12 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
 async def _asked(engine: Engine, call: Call, check: Check | None) -> Reply:
     """Raises EngineError, and NotReleased for an answer that fails *check*."""
     return await engine.begin(call) if check is None else await released(engine, call, check)
+
+
+def _learn_from(reply: Reply, held: Held, asked: Asked, decision: Decision, model: Model) -> None:
+    """Once *reply* is closed, whoever decides next knows what it took."""
+    learn = held.runtime.forecaster.asking(asked, decision.template, model)
+    reply.when_closed(lambda: learn(held.charged.charge))
 
 
 def _session(held: Held, asked: Asked) -> str | None:

@@ -14,6 +14,7 @@ from gateway.dispatch import Dispatcher
 from gateway.errors import InvalidRequest
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
+from gateway.forecast import Forecaster
 from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowed
@@ -31,6 +32,7 @@ from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
 from prompts.message import template_key
 from router.decision import Basis, Decision, Knowledge, Mode, Question, Strategy
+from router.expected import Expect
 from router.features import features
 from router.groups import Groups
 
@@ -59,6 +61,7 @@ class Runtime:
     rails: Rails | None
     sessions: Sessions
     groups: Groups
+    forecaster: Forecaster
     meter: Meter
     registry: CollectorRegistry
 
@@ -77,8 +80,12 @@ class Runtime:
             caller,
             self.groups,
             wishes,
-            lambda model: self.engines[model].waiting,
+            self.forecast,
         )
+
+    def forecast(self, asked: Asked, template: str | None) -> Expect:
+        """What *asked* is expected to take of each model."""
+        return self.forecaster.of(asked, template, self.engines, self.settings.wait_second_usd)
 
 
 def decide(
@@ -89,10 +96,10 @@ def decide(
     caller: Caller = LOOPBACK_CALLER,
     groups: Groups | None = None,
     wishes: Wishes = NO_WISHES,
-    queued: Callable[[str], int] = lambda model: 0,
+    forecast: Callable[[Asked, str | None], Expect] = lambda asked, template: Forecaster().of(asked, template),
 ) -> tuple[Decision, float]:
-    """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier. *queued*: how
-    many requests wait for a model.
+    """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier. *forecast*:
+    what a request of a template is expected to take of each model.
 
     Permissions, budgets and caches go by the template itself; only evidence goes by its group in *groups*.
 
@@ -101,10 +108,12 @@ def decide(
     """
     start = perf_counter()
     able = allowed_of(caller, _able(catalog, asked))
-    over = wishes.over_limits([catalog.models[name] for name in able], asked, queued)
+    over: Mapping[str, str] = {}
     template = None
     try:
         template = template_key(asked.body) if asked.operation is Operation.CHAT else None
+        expect = forecast(asked, template)
+        over = wishes.over_limits([catalog.models[name] for name in able], expect)
         if asked.target != AUTO:
             decision = Decision((asked.target,), Basis.PINNED, "the request names the model", template)
         elif asked.operation is not Operation.CHAT:
@@ -123,6 +132,7 @@ def decide(
                 lambda: features(asked.body),
                 streamed=asked.stream,
                 checkable=(asked.body.get("n") or 1) == 1,
+                expect=expect,
             )
             known = knowledge if wishes.bar is None else knowledge.held_to(wishes.bar)
             decision = strategy.decide(question, known.among({*able} - {*over} | {able[-1]} if over else able))

@@ -94,6 +94,11 @@ class Settings(BaseSettings):
         ge=0,
         description="price of an hour of this machine, for models that have no price of their own",
     )
+    wait_second_usd: Decimal = Field(
+        Decimal(0),
+        ge=0,
+        description="what a second is worth that a request waits for a place; a model with a queue is dearer by it",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
     keepalive_seconds: float = Field(
         15,
