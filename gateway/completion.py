@@ -11,6 +11,7 @@ from gateway.errors import of_limit
 from gateway.held import Held
 from gateway.limits.claim import NotReserved
 from gateway.limits.policy import OUTPUT_FIELDS, admit, limits_on, worst_case
+from gateway.meter import Tab
 from gateway.schema import Asked
 from gateway.wishes import HEADERS as WISHES
 from models.catalog import Model
@@ -95,12 +96,13 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
         model = runtime.catalog.models[name]
         tab.calling(model)
         try:
-            reply = await _asked(runtime.engines[name], call, decision.check if place == 0 else None)
+            reply = await _asked(runtime.engines[name], _told(call, tab), decision.check if place == 0 else None)
         except (EngineUnavailable, EngineBusy, ContextTooLong) as error:
             problem = error
+            tab.failed(error)
             passed_over.append(name)
         except NotReleased as thrown_away:
-            tab.discarded(thrown_away.usage, thrown_away.engine_seconds)
+            tab.not_released(thrown_away.usage, thrown_away.engine_seconds)
             passed_over.append(name)
         else:
             tab.answering(reply)
@@ -108,6 +110,11 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
             return Answer(decision, model, tuple(passed_over), reply)
     assert problem is not None
     raise problem
+
+
+def _told(call: Call, tab: Tab) -> Call:
+    """*call* as a part of the request's trace, where it has one."""
+    return call if tab.trace is None else replace(call, headers={**call.headers, **tab.trace.headers()})
 
 
 async def _asked(engine: Engine, call: Call, check: Check | None) -> Reply:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -36,6 +37,9 @@ from router.expected import Expect
 from router.features import features
 from router.groups import Groups
 
+if TYPE_CHECKING:
+    from gateway.tracing.spans import Tracing
+
 log = structlog.get_logger(__name__)
 
 
@@ -57,8 +61,9 @@ class Runtime:
     watch: Watch
     idempotency: IdempotencyStore
     limits: LimitStore
-    cache: Cache | None  # None where it is off, as with the next: no code of theirs runs then
+    cache: Cache | None  # None where it is off, as with the next two: no code of theirs runs then
     rails: Rails | None
+    tracing: "Tracing | None"
     sessions: Sessions
     groups: Groups
     forecaster: Forecaster

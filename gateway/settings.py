@@ -18,6 +18,7 @@ from gateway.cache.section import CacheSection
 from gateway.guardrails.kinds import RailSettings
 from gateway.learning.section import LearningSection
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
+from gateway.tracing.section import TracingSection
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
 from models.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
 from router.bar import parse_bar
@@ -125,6 +126,7 @@ class Settings(BaseSettings):
 
     learning: LearningSection = LearningSection()
     cache: CacheSection = CacheSection()
+    tracing: TracingSection = TracingSection()
     guardrails: tuple[RailSettings, ...] = Field(
         (), description="what may not be asked or answered, in the order it is looked for: kinds blocklist and pii"
     )

@@ -212,6 +212,8 @@ async def test_a_queue_sends_a_proved_template_to_the_safe_tier_where_waiting_ha
         code, said = await pointsman(r, "route", "explain", second.headers["x-request-id"])
         assert code == 0, said
         assert "made again: the same choice, large" in said
+        assert "expected USD" in said
+        assert "3.0" in said
 
 
 async def test_waiting_that_costs_nothing_moves_nobody_but_counts_against_a_latency_limit(rig: OpenRig) -> None:
