@@ -10,6 +10,7 @@ import orjson
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -52,6 +53,15 @@ log = structlog.get_logger(__name__)
 LEARN_SECONDS = 1.0  # how long what another process has learned may go unnoticed, but for what reading it takes
 GAUGES_SECONDS = 1.0  # how old the gauges of another process may be; scrapers come every ten seconds or so
 
+# FastAPI traces by itself where its environment says so, exceptions with their texts included: prompts may be in them.
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
 ROOMS = (
     decision_api,
     counts_api,
@@ -87,6 +97,7 @@ def create_app(
         redirect_slashes=False,
         docs_url=None,  # its page loads scripts from other hosts
         redoc_url=None,
+        telemetry=NO_TELEMETRY,
     )
     app.state.draining = False  # true when this process takes no more requests
     for api in ROOMS:

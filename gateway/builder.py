@@ -17,6 +17,7 @@ from gateway.cache.opening import CacheOpener
 from gateway.dispatch import Dispatcher, replicas_of
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
+from gateway.forecast import Forecaster
 from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys, read_pepper
@@ -34,6 +35,7 @@ from gateway.runtime import Runtime
 from gateway.served import served_catalog
 from gateway.sessions import Sessions
 from gateway.settings import Settings
+from gateway.tracing.opening import TracingOpener
 from gateway.workers.crew import ALONE, Crew
 from models.catalog import Catalog, CatalogError, Model
 from models.engine import Engine, EngineState
@@ -104,6 +106,7 @@ class Builder:
         self._engine_maker = engine_maker
         self._knowledge_maker = knowledge_maker
         self._caches = CacheOpener(embed_maker)
+        self._tracings = TracingOpener(version)
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def open(self, settings: Settings) -> None:
@@ -112,6 +115,7 @@ class Builder:
         Raises CatalogError, DatabaseError, SettingsError.
         """
         catalog = served_catalog(settings)
+        tracing = self._tracings.open(settings.tracing)
         database = await anyio.to_thread.run_sync(open_database, settings.database)
         registry = CollectorRegistry()
         metrics = Metrics(registry, self._crew.counts)
@@ -146,8 +150,10 @@ class Builder:
             limits=limits,
             cache=cache,
             rails=rails,
+            tracing=tracing,
             sessions=Sessions(),
             groups=Groups(),
+            forecaster=Forecaster(),
             meter=meter,
             registry=registry,
         )
@@ -167,6 +173,7 @@ class Builder:
         await self._caches.close()
         await anyio.to_thread.run_sync(runtime.ledger.close)
         await anyio.to_thread.run_sync(self._write_last)
+        await anyio.to_thread.run_sync(self._tracings.close)
         self._database.dispose()
 
     async def build(self, settings: Settings) -> Runtime:
@@ -176,6 +183,7 @@ class Builder:
         """
         old = self.runtime
         catalog = served_catalog(settings)
+        tracing = self._tracings.open(settings.tracing)
         same = {m.name for m in catalog if old.catalog.models.get(m.name) == m}
         fresh = Catalog({m.name: m for m in catalog if m.name not in same}, {})
         added = self._engines(fresh, settings, old.meter)
@@ -199,6 +207,7 @@ class Builder:
             responses=old.responses.kept_for(timedelta(days=settings.response_retention_days)),
             cache=cache,
             rails=rails,
+            tracing=tracing,
         )
 
     async def learn(self) -> None:

@@ -11,6 +11,7 @@ from gateway.errors import of_limit
 from gateway.held import Held
 from gateway.limits.claim import NotReserved
 from gateway.limits.policy import OUTPUT_FIELDS, admit, limits_on, worst_case
+from gateway.meter import Tab
 from gateway.schema import Asked
 from gateway.second import Second
 from gateway.wishes import CHOOSING
@@ -95,18 +96,26 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
         model = runtime.catalog.models[name]
         tab.calling(model)
         try:
-            reply = await _asked(held, name, call, decision) if place == 0 else await runtime.engines[name].begin(call)
+            told = _told(call, tab)
+            reply = await (_asked(held, name, told, decision) if place == 0 else runtime.engines[name].begin(told))
         except (EngineUnavailable, EngineBusy, ContextTooLong) as error:
             problem = error
+            tab.failed(error)
             passed_over.append(name)
         except NotReleased as thrown_away:
-            tab.discarded(thrown_away.usage, thrown_away.engine_seconds)
+            tab.not_released(thrown_away.usage, thrown_away.engine_seconds)
             passed_over.append(name)
         else:
             tab.answering(reply)
+            _learn_from(reply, held, asked, decision, model)
             return Answer(decision, model, tuple(passed_over), reply)
     assert problem is not None
     raise problem
+
+
+def _told(call: Call, tab: Tab) -> Call:
+    """*call* as a part of the request's trace, where it has one."""
+    return call if tab.trace is None else replace(call, headers={**call.headers, **tab.trace.headers()})
 
 
 async def _asked(held: Held, name: str, call: Call, decision: Decision) -> Reply:
@@ -125,6 +134,12 @@ async def _asked(held: Held, name: str, call: Call, decision: Decision) -> Reply
             await second.close()
         finally:  # what is known of its work is paid for, whoever else gives up meanwhile
             held.charged.discarded(second.usage, second.engine_seconds, runtime.catalog.models[decision.second])
+
+
+def _learn_from(reply: Reply, held: Held, asked: Asked, decision: Decision, model: Model) -> None:
+    """Once *reply* is closed, whoever decides next knows what it took."""
+    learn = held.runtime.forecaster.asking(asked, decision.template, model)
+    reply.when_closed(lambda: learn(held.charged.charge))
 
 
 def _session(held: Held, asked: Asked) -> str | None:

@@ -171,6 +171,8 @@ class _Visit:
         self._endpoint: Endpoint | None = ENDPOINTS.get(scope["path"])
         charged = self._endpoint is not None and scope["method"] == "POST"
         self._tab: Tab | None = runtime.meter.open(self._request_id, runtime.catalog.safe) if charged else None
+        if self._tab is not None and runtime.tracing is not None:
+            self._tab.trace = runtime.tracing.begin(self._request_id, scope["path"], self._headers)
 
     async def run(self) -> None:
         held: Held | None = None

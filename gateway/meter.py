@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from time import perf_counter
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, disable_created_metrics
@@ -17,9 +17,12 @@ from gateway.ledger.charge import Charge, Outcome
 from gateway.ledger.store import Ledger
 from gateway.workers.counts import Counts
 from models.catalog import Model
-from models.engine import Reply, Usage
+from models.engine import EngineError, Reply, Usage
 from router.decision import Basis, Decision
 from router.transcript import document_of
+
+if TYPE_CHECKING:
+    from gateway.tracing.spans import Trace
 
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 DECIDE_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05)
@@ -298,6 +301,7 @@ class Tab:
         self.in_vain: list[InVain] = []
         self._saved: Usage | None = None  # what an answer from the cache took when it was made
         self.charge: Charge | None = None  # once it is closed
+        self.trace: Trace | None = None  # who is told the same things, where the request is traced
 
     @property
     def seconds(self) -> float:
@@ -329,6 +333,8 @@ class Tab:
             reason=decision.reason[:REASON_LIMIT_CHARACTERS],
             decide_seconds=seconds,
         )
+        if self.trace is not None:
+            self.trace.decided(decision, seconds)
 
     def calling(self, model: Model) -> None:
         """A model is about to be tried: whatever becomes of this process, the ledger will say so."""
@@ -336,7 +342,14 @@ class Tab:
         self._attempts += 1
         self._called_at = self._reply = None
         self._intend(self._charge(Outcome.LOST, None, None))
+        if self.trace is not None:
+            self.trace.calling(model)
         self._called_at = perf_counter()
+
+    def failed(self, problem: EngineError) -> None:
+        """The model that was tried gave nothing; another may follow."""
+        if self.trace is not None:
+            self.trace.failed(problem)
 
     def answering(self, reply: Reply) -> None:
         """The first block is here; what *reply* has counted is read when the tab is closed."""
@@ -348,6 +361,12 @@ class Tab:
         self._model = model
         self._saved = usage
         self._known.update(cache=kind, first_chunk_seconds=self.seconds)
+
+    def not_released(self, usage: Usage | None, engine_seconds: float | None) -> None:
+        """The answer of the model that is being tried failed its check; another may follow."""
+        if self.trace is not None:
+            self.trace.not_released(usage)
+        self.discarded(usage, engine_seconds)
 
     def discarded(self, usage: Usage | None, engine_seconds: float | None, model: Model | None = None) -> None:
         """*model*, or the one that is being tried, made this for the request, and the client will not see it; it costs
@@ -367,6 +386,8 @@ class Tab:
         if self.charge is None:
             self.charge = self._charge(outcome, status, code)
             self._settle(self, self.charge)
+            if self.trace is not None:
+                self.trace.ended(self.charge)
 
     def _charge(self, outcome: Outcome, status: int | None, code: str | None) -> Charge:
         usage, engine_seconds = self._counts(outcome)

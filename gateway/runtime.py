@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -14,6 +15,7 @@ from gateway.dispatch import Dispatcher
 from gateway.errors import InvalidRequest
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
+from gateway.forecast import Forecaster
 from gateway.guardrails.rails import Rails
 from gateway.idempotency import IdempotencyStore
 from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowed
@@ -31,8 +33,12 @@ from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
 from prompts.message import template_key
 from router.decision import Basis, Decision, Knowledge, Mode, Question, Strategy
+from router.expected import Expect
 from router.groups import Groups
 from router.looks import looks
+
+if TYPE_CHECKING:
+    from gateway.tracing.spans import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -55,10 +61,12 @@ class Runtime:
     watch: Watch
     idempotency: IdempotencyStore
     limits: LimitStore
-    cache: Cache | None  # None where it is off, as with the next: no code of theirs runs then
+    cache: Cache | None  # None where it is off, as with the next two: no code of theirs runs then
     rails: Rails | None
+    tracing: "Tracing | None"
     sessions: Sessions
     groups: Groups
+    forecaster: Forecaster
     meter: Meter
     registry: CollectorRegistry
 
@@ -77,8 +85,12 @@ class Runtime:
             caller,
             self.groups,
             wishes,
-            lambda model: self.engines[model].waiting,
+            self.forecast,
         )
+
+    def forecast(self, asked: Asked, template: str | None) -> Expect:
+        """What *asked* is expected to take of each model."""
+        return self.forecaster.of(asked, template, self.engines, self.settings.wait_second_usd)
 
 
 def decide(
@@ -89,10 +101,10 @@ def decide(
     caller: Caller = LOOPBACK_CALLER,
     groups: Groups | None = None,
     wishes: Wishes = NO_WISHES,
-    queued: Callable[[str], int] = lambda model: 0,
+    forecast: Callable[[Asked, str | None], Expect] = lambda asked, template: Forecaster().of(asked, template),
 ) -> tuple[Decision, float]:
-    """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier. *queued*: how
-    many requests wait for a model.
+    """Which model answers, and how many seconds that took. A fault of the router chooses the safe tier. *forecast*:
+    what a request of a template is expected to take of each model.
 
     Permissions, budgets and caches go by the template itself; only evidence goes by its group in *groups*.
 
@@ -101,10 +113,12 @@ def decide(
     """
     start = perf_counter()
     able = allowed_of(caller, _able(catalog, asked))
-    over = wishes.over_limits([catalog.models[name] for name in able], asked, queued)
+    over: Mapping[str, str] = {}
     template = None
     try:
         template = template_key(asked.body) if asked.operation is Operation.CHAT else None
+        expect = forecast(asked, template)
+        over = wishes.over_limits([catalog.models[name] for name in able], expect)
         if asked.target != AUTO:
             decision = Decision((asked.target,), Basis.PINNED, "the request names the model", template)
         elif asked.operation is not Operation.CHAT:
@@ -124,6 +138,7 @@ def decide(
                 lambda: looks(asked.body),
                 streamed=asked.stream and back is HoldBack.FIRST,
                 checkable=back is not HoldBack.NONE and (asked.body.get("n") or 1) == 1,
+                expect=expect,
             )
             known = knowledge if wishes.bar is None else knowledge.held_to(wishes.bar)
             decision = strategy.decide(question, known.among({*able} - {*over} | {able[-1]} if over else able))

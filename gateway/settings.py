@@ -18,6 +18,7 @@ from gateway.cache.section import CacheSection
 from gateway.guardrails.kinds import RailSettings
 from gateway.learning.section import LearningSection
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
+from gateway.tracing.section import TracingSection
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
 from prompts.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
 from router.bar import parse_bar
@@ -94,6 +95,11 @@ class Settings(BaseSettings):
         ge=0,
         description="price of an hour of this machine, for models that have no price of their own",
     )
+    wait_second_usd: Decimal = Field(
+        Decimal(0),
+        ge=0,
+        description="what a second is worth that a request waits for a place; a model with a queue is dearer by it",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe log line written")
     keepalive_seconds: float = Field(
         15,
@@ -120,6 +126,7 @@ class Settings(BaseSettings):
 
     learning: LearningSection = LearningSection()
     cache: CacheSection = CacheSection()
+    tracing: TracingSection = TracingSection()
     guardrails: tuple[RailSettings, ...] = Field(
         (), description="what may not be asked or answered, in the order it is looked for: kinds blocklist and pii"
     )

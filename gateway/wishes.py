@@ -1,26 +1,24 @@
 """What a caller wishes of one request's answer, told in headers: how good, how dear, how long, how much held back."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
 from gateway.errors import InvalidRequest
-from gateway.limits.policy import OUTPUT_FIELDS
 from gateway.schema import Asked
 from models.catalog import Model
 from models.engine import Usage
 from prompts.form import wants_json
 from router.bar import Bar, parse_bar
+from router.expected import Expect, Expected
 
 QUALITY, MAX_COST, MAX_LATENCY = b"x-pointsman-quality", b"x-pointsman-max-cost", b"x-pointsman-max-latency"
 HOLD = b"x-pointsman-hold"
 CHOOSING = frozenset({QUALITY, MAX_COST, MAX_LATENCY})  # who answers
 HEADERS = CHOOSING | {HOLD}
 BEST, CHEAPEST, OWN_BAR = "best", "cheapest", "balanced"  # the ends of the knob, and its middle: the operator's bar
-BYTES_PER_TOKEN = 4  # of JSON; an estimate
-USUAL_TOKENS = 256  # of an answer whose request sets no limit; an estimate
 
 
 class HoldBack(StrEnum):
@@ -46,31 +44,29 @@ class Wishes:
         usual = HoldBack.WHOLE if wants_json(asked.body) or asked.body.get("tools") else HoldBack.FIRST
         return self.hold or usual
 
-    def limit(self, model: Model, asked: Asked, queued: int) -> str | None:
-        """Why *model* is over a limit, as far as can be foreseen with *queued* requests before this one; else None.
+    def limit(self, model: Model, expected: Expected) -> str | None:
+        """Why *model* is over a limit, as far as can be foreseen; else None. No prompt cache is counted on.
 
-        A price that is not known is over any limit. A speed that is not known is not over any.
+        A price that is not known is over any limit. Where a speed is not known, only waiting takes time.
         """
-        usage = expected(asked)
+        usage = Usage(expected.prompt_tokens, expected.completion_tokens)
         if self.max_cost_usd is not None:
             usd = model.expected_cost_usd(usage)
             if usd is None:
                 return f"{model.name} has no price"
             if usd > self.max_cost_usd:
                 return f"{model.name} would cost about {usd:.6f} USD"
-        if self.max_latency_seconds is not None and model.speed is not None:
-            seconds = usage.prompt_tokens / model.speed.prompt_tokens_per_second
-            seconds += usage.completion_tokens / model.speed.completion_tokens_per_second
-            seconds *= 1 + queued / model.parallel
+        if self.max_latency_seconds is not None:
+            seconds = expected.wait_seconds + (model.expected_seconds(usage) or 0.0)
             if seconds > self.max_latency_seconds:
                 return f"{model.name} would take about {seconds:.1f} s"
         return None
 
-    def over_limits(self, models: Sequence[Model], asked: Asked, queued: Callable[[str], int]) -> Mapping[str, str]:
+    def over_limits(self, models: Sequence[Model], expect: Expect) -> Mapping[str, str]:
         """Which of *models* are over a limit, each with the reason."""
         if self.max_cost_usd is None and self.max_latency_seconds is None:
             return {}
-        reasons = {model.name: self.limit(model, asked, queued(model.name)) for model in models}
+        reasons = {model.name: self.limit(model, expect(model)) for model in models}
         return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
@@ -153,9 +149,3 @@ def _hold(written: str) -> HoldBack | None:
 def _no_number(header: bytes) -> InvalidRequest:
     unit = "US dollars" if header == MAX_COST else "seconds"
     return InvalidRequest(f"{header.decode()}: must be a number of {unit}, such as 0.5", param=header.decode())
-
-
-def expected(asked: Asked) -> Usage:
-    """A guess at its tokens, before anybody answers."""
-    limits = [asked.body[name] for name in OUTPUT_FIELDS if asked.body.get(name) is not None]
-    return Usage(asked.body_bytes // BYTES_PER_TOKEN, min([USUAL_TOKENS, *limits]))

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
-from models.engine import Usage
+from models.engine import Tokens, Usage
 from prompts.yamlfile import Problem, YamlError, problems_in, read_yaml
 
 BUILTIN_CATALOG = Path(__file__).with_name("catalog.yaml")
@@ -222,7 +222,7 @@ class Model(_Strict):
         weights = self.file.sha256 if self.file else self.package or f"{self.base_url}|{self.remote_name}"
         return hashlib.sha256(f"{self.engine}|{weights}".encode()).hexdigest()[:BUILD_HEX_DIGITS]
 
-    def cost_usd(self, usage: Usage, engine_seconds: float) -> Decimal | None:
+    def cost_usd(self, usage: Tokens, engine_seconds: float) -> Decimal | None:
         """What *usage* cost; None when the row has no price."""
         if self.price is None:
             return None
@@ -235,16 +235,23 @@ class Model(_Strict):
         total = fresh_tokens * self.price.input_usd + usage.cached_tokens * cached_usd
         return (total + usage.completion_tokens * self.price.output_usd) / TOKENS_PER_PRICE
 
-    def expected_cost_usd(self, usage: Usage) -> Decimal | None:
-        """What *usage* would cost here without a warm prompt cache; None when price or speed is not known."""
-        cold = Usage(usage.prompt_tokens, usage.completion_tokens)
+    def expected_cost_usd(self, usage: Tokens, *, warm: bool = False) -> Decimal | None:
+        """What *usage* would cost here; its cached tokens are in the prompt cache where that is *warm*, else none are.
+        None when price or speed is not known.
+        """
+        if not warm and usage.cached_tokens:
+            usage = Usage(usage.prompt_tokens, usage.completion_tokens)
         if self.price is None or self.price.hour_usd is None:
-            return self.cost_usd(cold, 0.0)
+            return self.cost_usd(usage, 0.0)
+        seconds = self.expected_seconds(usage)
+        return None if seconds is None else self.cost_usd(usage, seconds)
+
+    def expected_seconds(self, usage: Tokens) -> float | None:
+        """How long *usage* would be worked on, its cached tokens for no time; None when the speed is not known."""
         if self.speed is None:
             return None
-        seconds = cold.prompt_tokens / self.speed.prompt_tokens_per_second
-        seconds += cold.completion_tokens / self.speed.completion_tokens_per_second
-        return self.cost_usd(cold, seconds)
+        seconds = (usage.prompt_tokens - usage.cached_tokens) / self.speed.prompt_tokens_per_second
+        return seconds + usage.completion_tokens / self.speed.completion_tokens_per_second
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,19 @@ from enum import StrEnum
 from typing import Any, Protocol
 
 
+class Tokens(Protocol):
+    """What a price is paid for. `cached_tokens` are part of `prompt_tokens`."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    @property
+    def completion_tokens(self) -> int: ...
+
+    @property
+    def cached_tokens(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens as the engine counted them. `cached_tokens` are part of `prompt_tokens`, `reasoning_tokens` of

@@ -8,17 +8,15 @@ from enum import StrEnum
 from typing import Protocol
 
 from models.catalog import Ability, Model
-from models.engine import Usage
 from router.bar import Bar, Shown, Verdict
 from router.check import Check
 from router.difficulty import Difficulty
 from router.evidence import Evidence
+from router.expected import TYPICAL, Expect, Expected
 from router.looks import Looks, looks_of
 from router.opinion import SecondOpinion
 from router.record import Given
 from router.trust import Threshold
-
-TYPICAL = Usage(prompt_tokens=400, completion_tokens=100)  # for comparing what models cost; only the ratio matters
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +24,14 @@ class Question:
     """A request as the router sees it: its template, None when nothing in it is fixed, and `look`, which says what it
     looks like and is called only when that is asked for. `checkable`: its answer can be looked at before the client
     sees it. `streamed`: by its beginning, as the rest goes on to the client.
+    `expect`: what it is expected to take of a model; None where nothing but a typical request is known.
     """
 
     template: str | None
     look: Callable[[], Looks] = looks_of
     streamed: bool = False
     checkable: bool = False
+    expect: Expect | None = None
 
 
 class Mode(StrEnum):
@@ -72,7 +72,7 @@ class Knowledge:
         given = {key: self.bar.judge(t) for key, t in self.evidence.tallies.items() if key[1] in cheaper}
         object.__setattr__(self, "_given", given)  # here, as a bound takes up to 50 ms and a decision may not
         object.__setattr__(self, "_shown", {**given, **self.learned})
-        typical_usd = {model.name: model.expected_cost_usd(TYPICAL) for model in self.models}
+        typical_usd = {model.name: TYPICAL.cost_usd(model) for model in self.models}
         object.__setattr__(self, "_typical_usd", typical_usd)
 
     @property
@@ -187,9 +187,10 @@ class Knowledge:
                 looks = question.look() if looks is None else looks
                 score = self.difficulty.expected_difference(model.build, self.safe.build, looks, question.template)
             check = self.check(question, model) if cheaper else None
-            usd = self._typical_usd[model.name]
             opinions = self.opinions(question, model) if cheaper else ()
-            found.append(Candidate(model.name, model.build, usd, shown, threshold, score, check, opinions))
+            expected = TYPICAL if question.expect is None else question.expect(model)
+            usd = self._typical_usd[model.name] if expected is TYPICAL else expected.cost_usd(model)
+            found.append(Candidate(model.name, model.build, usd, shown, threshold, score, check, opinions, expected))
             decided = decided or (shown is not None and shown.verdict is Verdict.HOLDS)
         return tuple(found)
 
@@ -201,6 +202,7 @@ class Basis(StrEnum):
     EVIDENCE = "evidence"  # outcomes of this template
     CHECK = "check"  # outcomes of answers that show what this one will have to, before the client sees it
     DIFFICULTY = "difficulty"  # outcomes of prompts that look like this one
+    COST = "cost"  # outcomes prove a cheaper model too, which would cost more this time; the safe tier serves
     SAFE = "safe"  # nothing proved a cheaper model
     FAULT = "fault"  # the router itself failed; the safe tier serves
 
@@ -209,18 +211,20 @@ class Basis(StrEnum):
 class Candidate:
     """All that a strategy looks at of one model for one request, so that the same choice can be made again from it.
 
-    `typical_usd`: what TYPICAL tokens cost, None for unknown. `score`: the expected difference by looks, None where
-    nobody has looked: there is no `threshold`, or outcomes have decided already.
+    `expected_usd`: what the request is expected to cost, None for unknown, made of `expected`, which is None only in
+    what an earlier version wrote. `score`: the expected difference by looks, None where nobody has looked: there is no
+    `threshold`, or outcomes have decided already.
     """
 
     model: str
     build: str
-    typical_usd: Decimal | None = None
+    expected_usd: Decimal | None = None
     shown: Shown | None = None
     threshold: Threshold | None = None
     score: float | None = None
     check: Check | None = None
     opinions: tuple[SecondOpinion, ...] = ()
+    expected: Expected | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """A ledger's decisions made again, under another bar, strategy or price list: what would it have cost, how good would
 it have been? Pure: reads rows that somebody else has read.
 
-Cost is that of the recorded tokens; an answer that another model would have given is taken to be as long. Quality is
-known only of answers that the same model would have given. The decisions in a ledger are not random, so there is
-nothing to weigh the others by (importance sampling needs a chance above zero for each model): of them nothing is
-claimed, and the interval over all lets each be right or wrong.
+Cost is that of the recorded tokens; an answer that another model would have given is taken to be as long, and as much
+of the prompt to be in that model's cache as was expected when it was decided. The expected costs, which decide, are
+those of what was expected then, at the prices given. Quality is known only of answers that the same model would have
+given. The decisions in a ledger are not random, so there is nothing to weigh the others by (importance sampling needs a
+chance above zero for each model): of them nothing is claimed, and the interval over all lets each be right or wrong.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from models.engine import Usage
 from router.bar import Bar
 from router.bounds import lower_bound, upper_bound
 from router.decision import Candidate
+from router.expected import Expected
 from router.strategies.evidence_first import choose
 from router.transcript import candidates_of
 
@@ -92,16 +94,29 @@ def replay(served: Iterable[Served], chosen: Choose, prices: Mapping[str, Model]
     """*prices*: rows by the model's name. Where nothing was weighed nothing is replayed."""
     total = Replay(0, 0, Decimal(0), Decimal(0), 0, 0, 0, 0, 0, 0)
     for one in served:
-        candidates = candidates_of(one.document)
+        candidates = [_priced(candidate, prices) for candidate in candidates_of(one.document)]
         if candidates:
-            total = _with(total, one, chosen(candidates), prices)
+            model = chosen(candidates)
+            expected = next(candidate.expected for candidate in candidates if candidate.model == model)
+            total = _with(total, one, model, expected, prices)
     return total
 
 
-def _with(total: Replay, one: Served, model: str, prices: Mapping[str, Model]) -> Replay:
+def _priced(candidate: Candidate, prices: Mapping[str, Model]) -> Candidate:
+    """At the price that *prices* has, where it was written what to price."""
+    row = prices.get(candidate.model)
+    if row is None or candidate.expected is None:
+        return candidate
+    return replace(candidate, expected_usd=candidate.expected.cost_usd(row))
+
+
+def _with(total: Replay, one: Served, model: str, expected: Expected | None, prices: Mapping[str, Model]) -> Replay:
     same = model == one.model
     row = prices.get(model)
-    now_usd = None if row is None or one.usage is None else row.expected_cost_usd(one.usage)
+    usage = one.usage
+    if usage is not None and not same:
+        usage = replace(usage, cached_tokens=int(usage.prompt_tokens * (expected.cached_share if expected else 0)))
+    now_usd = None if row is None or usage is None else row.expected_cost_usd(usage, warm=True)
     priced = now_usd is not None and one.cost_usd is not None
     told = one.passed is not None
     return replace(

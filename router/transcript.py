@@ -8,11 +8,12 @@ from typing import Any
 from router.bar import Cause, Shown, Verdict
 from router.check import Check, Verifier
 from router.decision import Candidate, Decision
+from router.expected import Expected
 from router.opinion import SecondOpinion
 from router.strategies.evidence_first import choose
 from router.trust import Threshold
 
-VERSION = 1  # of this form
+VERSION = 2  # of this form; 1 had what a typical request costs, in place of what this one was expected to
 
 
 def document_of(decision: Decision) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def document_of(decision: Decision) -> dict[str, Any]:
 
 def candidates_of(document: Mapping[str, Any]) -> tuple[Candidate, ...]:
     """What the decision was made from. Raises ValueError for a form that this code does not know."""
-    if document.get("version") != VERSION:
+    if document.get("version") not in (1, VERSION):
         raise ValueError(f"the decision is written in form {document.get('version')}, this Pointsman reads {VERSION}")
     return tuple(map(_candidate_of, document["candidates"]))
 
@@ -51,11 +52,12 @@ def is_same(decision: Decision, document: Mapping[str, Any]) -> bool:
 
 
 def _candidate_document(candidate: Candidate) -> dict[str, Any]:
-    usd = candidate.typical_usd
+    usd = candidate.expected_usd
     return {
         "model": candidate.model,
         "build": candidate.build,
-        "typical_usd": None if usd is None else str(usd),
+        "expected_usd": None if usd is None else str(usd),
+        "expected": _expected_document(candidate.expected) if candidate.expected else None,
         "shown": asdict(candidate.shown) if candidate.shown else None,
         "threshold": asdict(candidate.threshold) if candidate.threshold else None,
         "score": candidate.score,
@@ -65,17 +67,23 @@ def _candidate_document(candidate: Candidate) -> dict[str, Any]:
 
 
 def _candidate_of(document: Mapping[str, Any]) -> Candidate:
-    usd, shown, threshold, check = (document[name] for name in ("typical_usd", "shown", "threshold", "check"))
+    shown, threshold, check = (document[name] for name in ("shown", "threshold", "check"))
+    usd, expected = document.get("expected_usd", document.get("typical_usd")), document.get("expected")
     return Candidate(
         model=document["model"],
         build=document["build"],
-        typical_usd=None if usd is None else Decimal(usd),
+        expected_usd=None if usd is None else Decimal(usd),
         shown=_shown_of(shown) if shown else None,
         threshold=Threshold(**threshold) if threshold else None,
         score=document["score"],
         check=_check_of(check) if check else None,
         opinions=tuple(SecondOpinion(**opinion) for opinion in document.get("opinions", ())),  # older ones have none
+        expected=Expected(**{**expected, "wait_usd": Decimal(expected["wait_usd"])}) if expected else None,
     )
+
+
+def _expected_document(expected: Expected) -> dict[str, Any]:
+    return {**expected._asdict(), "wait_usd": str(expected.wait_usd)}
 
 
 def _shown_of(document: Mapping[str, Any]) -> Shown:

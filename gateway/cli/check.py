@@ -12,6 +12,7 @@ from gateway.cli.screen import console
 from gateway.ledger.database import DatabaseError, open_database
 from gateway.served import served_catalog
 from gateway.settings import Settings, SettingsError, load_settings
+from gateway.tracing.opening import check_installed
 from models.catalog import CatalogError
 from models.embedder_engine import REMEDY
 from models.packages import is_installed
@@ -34,6 +35,7 @@ def check(file: ConfigOption = None) -> None:
         "weights": _weights,
         "evidence": _evidence,
         "database": _database,
+        "tracing": _tracing,
     }
     fine = [_passes(name, step, settings) for name, step in steps.items()]
     sys.exit(0 if all(fine) else 1)
@@ -99,6 +101,11 @@ def _evidence(settings: Settings) -> str:
 def _database(settings: Settings) -> str:
     open_database(settings.database).dispose()
     return f"{settings.database.split('@')[-1]} is at the newest migration"
+
+
+def _tracing(settings: Settings) -> str:
+    check_installed(settings.tracing)
+    return f"spans go to {settings.tracing.endpoint}" if settings.tracing.endpoint else "off"
 
 
 def _show(fine: bool, name: str, text: str) -> None:

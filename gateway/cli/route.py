@@ -133,6 +133,20 @@ def _show_estimates(decision: Decision) -> None:
     for estimate in decision.estimates:
         shown.add_row(estimate.model, estimate.basis, estimate.verdict, estimate.says)
     console.print(shown)
+    _show_costs(decision)
+
+
+def _show_costs(decision: Decision) -> None:
+    """What the request was expected to take of each model, as far as that was written."""
+    shown = table("model", "expected USD.", "prompt.", "cached.", "answer.", "waits s.")
+    weighed = [(candidate, candidate.expected) for candidate in decision.candidates]
+    for candidate, expected in weighed:
+        if expected is not None:
+            usd = "unknown" if candidate.expected_usd is None else f"{candidate.expected_usd:.3g}"
+            tokens = (expected.prompt_tokens, expected.cached_tokens, expected.completion_tokens)
+            shown.add_row(candidate.model, usd, *map(str, tokens), f"{expected.wait_seconds:.1f}")
+    if shown.row_count:
+        console.print(shown)
 
 
 def _show_replay(made: Replay) -> None:

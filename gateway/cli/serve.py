@@ -25,6 +25,7 @@ from gateway.runtime import Runtime
 from gateway.served import served_catalog
 from gateway.serving import loop_factory, make_server, serve_on
 from gateway.settings import Settings, load_settings
+from gateway.tracing.opening import check_installed
 from gateway.workers.supervisor import Supervisor
 from models.catalog import Ability, Catalog
 from models.engine import EngineState, Health
@@ -45,6 +46,7 @@ def serve(file: ConfigOption = None) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a supervisor's stop is an operator's Ctrl-C
     settings = load_settings()
     catalog = served_catalog(settings)
+    check_installed(settings.tracing)
     logs.set_up(settings.log_level)
     listener = _listen(settings)
     store = model_store(settings)

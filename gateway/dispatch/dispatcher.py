@@ -11,6 +11,7 @@ from gateway.dispatch.breaker import BreakerState
 from gateway.dispatch.budget import Budget
 from gateway.dispatch.places import Places, Shed
 from gateway.dispatch.replicas import Replica, replicas_of
+from gateway.mean import Mean
 from models.catalog import Model
 from models.engine import (
     Call,
@@ -76,6 +77,7 @@ class Dispatcher:
         self._budget = Budget()
         self._places = Places(self.replicas, queue=queue, chance=self._chance)
         self._arrivals = 0
+        self._call_seconds = Mean()  # that a call keeps its place
         self._discarding: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -108,6 +110,22 @@ class Dispatcher:
     def in_flight(self) -> int:
         """Calls being answered, by all replicas together, until their replies are closed."""
         return sum(replica.in_flight for replica in self.replicas)
+
+    @property
+    def call_seconds(self) -> float | None:
+        """How long a call keeps its place, as of late; None where none has ended yet."""
+        return self._call_seconds.value if self._call_seconds.count else None
+
+    @property
+    def turns_before(self) -> float:
+        """How often all places must come free before a call that came now would have one."""
+        places = taken = 0
+        for replica in self.replicas:
+            places += replica.parallel
+            taken += replica.in_flight
+        if taken < places and not self.waiting:
+            return 0.0
+        return max(0, taken + self.waiting + 1 - places) / places
 
     @property
     def shed(self) -> Mapping[Shed, int]:
@@ -195,6 +213,7 @@ class Dispatcher:
     async def _ask(self, replica: Replica, call: Call) -> Reply:
         """Call *replica*, where a place has been taken, and learn from how it goes."""
         answered = False
+        began = asyncio.get_running_loop().time()
         try:
             reply = await replica.engine.begin(call)
             answered = True
@@ -208,8 +227,12 @@ class Dispatcher:
             if not answered:
                 self._places.abandon(replica)
         self._succeeded(replica)
-        reply.when_closed(partial(self._places.release, replica))
+        reply.when_closed(partial(self._closed, replica, began))
         return reply
+
+    def _closed(self, replica: Replica, began: float) -> None:
+        self._call_seconds.take(asyncio.get_running_loop().time() - began)
+        self._places.release(replica)
 
     def _succeeded(self, replica: Replica) -> None:
         was_closed = replica.breaker.state is BreakerState.CLOSED

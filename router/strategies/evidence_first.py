@@ -1,5 +1,5 @@
-"""The cheapest model that has proved itself: by its outcomes on this template, else by prompts that look alike. One
-whose answer is looked at before it is released goes before these where that costs less on average.
+"""The cheapest way that has proved itself, of those that this request may take: a model by its outcomes on this
+template, else by prompts that look alike; a model whose answer is looked at before it is released; the safe tier.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,10 +14,11 @@ from router.opinion import SecondOpinion
 
 @dataclass(frozen=True, slots=True)
 class EvidenceFirst:
-    """From the cheapest tier up, the first model that holds the bar serves; the safe tier where none does.
+    """Of the models that hold the bar, the one that is expected to cost the least for this request serves; the safe
+    tier where none holds it, or where that costs less still, as it may with a warm prompt cache or an empty queue.
 
     A cheaper one whose checked answers hold the bar, with the safe tier's in place of those that fail, goes before it
-    where it costs less on average, the answers thrown away included.
+    where it costs less on average, the answers thrown away included. What has no known cost is ranked by its tier.
     """
 
     def decide(self, question: Question, knowledge: Knowledge) -> Decision:
@@ -28,22 +29,37 @@ def choose(candidates: tuple[Candidate, ...], template: str | None) -> Decision:
     """The whole choice, from nothing but what is in *candidates*, the last of which is the safe tier."""
     *cheaper, safe = candidates
     estimates: list[Estimate] = []
+    proved: Estimate | None = None  # of the cheapest that holds the bar
+    at = len(cheaper)  # its place
     for place, candidate in enumerate(cheaper):
+        if proved is not None and not _costs_less(candidate, candidates[at]):
+            continue  # it would not serve, whatever is known of it
         estimate = judge(candidate)
         estimates.append(estimate)
         if estimate.verdict is Verdict.HOLDS:
-            order = tuple(c.model for c in candidates[place:])
-            unchecked = Decision(
-                order, estimate.basis, estimate.says, template, estimates=tuple(estimates), candidates=candidates
-            )
-            return _checked(candidates, place, template, estimates) or unchecked
-    checked = _checked(candidates, len(cheaper), template, estimates)
+            proved, at = estimate, place
+    dearer = candidates[at] if proved is not None and _costs_less(safe, candidates[at]) else None
+    checked = _checked(candidates, len(cheaper) if dearer else at, template, estimates)
     if checked is not None:
         return checked
+    if dearer is not None and proved is not None:
+        reason = f"{safe.model} is expected to cost {safe.expected_usd:.2g} USD now, {dearer.model} "
+        reason += f"{dearer.expected_usd:.2g}; {proved.says}"
+        return Decision((safe.model,), Basis.COST, reason, template, estimates=tuple(estimates), candidates=candidates)
+    if proved is not None:
+        order = tuple(c.model for c in candidates[at:])
+        return Decision(order, proved.basis, proved.says, template, estimates=tuple(estimates), candidates=candidates)
     ruled_out = estimates and all(e.verdict is Verdict.FAILS for e in estimates)
     basis = Basis.EVIDENCE if ruled_out else Basis.SAFE
     reason = "; ".join(e.says for e in estimates) or "there is only one model"
     return Decision((safe.model,), basis, reason, template, estimates=tuple(estimates), candidates=candidates)
+
+
+def _costs_less(candidate: Candidate, other: Candidate) -> bool:
+    """As far as that is known."""
+    if candidate.expected_usd is None or other.expected_usd is None:
+        return False
+    return candidate.expected_usd < other.expected_usd
 
 
 def judge(candidate: Candidate) -> Estimate:
@@ -77,7 +93,7 @@ def _checked(
     alone, which is the first that has proved itself, or the safe tier.
     """
     safe = candidates[-1]
-    best, best_usd = None, candidates[otherwise].typical_usd
+    best, best_usd = None, candidates[otherwise].expected_usd
     for first in candidates[:otherwise]:
         for check, second in _ways(first, candidates):
             average_usd = _average_usd(first, second, safe, check)
@@ -113,11 +129,11 @@ def _average_usd(
     first: Candidate, second: Candidate | None, safe: Candidate, check: Check | SecondOpinion
 ) -> Decimal | None:
     """Of an answer, those that are thrown away included; None where a price is not known."""
-    asked = [first.typical_usd] if second is None else [first.typical_usd, second.typical_usd]
-    if safe.typical_usd is None or None in asked:
+    asked = [first.expected_usd] if second is None else [first.expected_usd, second.expected_usd]
+    if safe.expected_usd is None or None in asked:
         return None
     spent_usd = sum((usd for usd in asked if usd is not None), Decimal(0))
-    return spent_usd + safe.typical_usd * Decimal(1 - check.release_share)
+    return spent_usd + safe.expected_usd * Decimal(1 - check.release_share)
 
 
 def _share(check: Check | SecondOpinion, second: Candidate | None) -> str:

@@ -8,20 +8,24 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from itertools import cycle, islice
 from statistics import median
 
 import orjson
 
 from gateway.builder import load_knowledge_for
+from gateway.dispatch import Dispatcher
+from gateway.forecast import Forecaster
 from gateway.runtime import decide
 from gateway.schema import Asked, parse_chat
 from gateway.served import served_catalog
 from gateway.settings import load_settings
 from models.catalog import Catalog, Model, Price, catalog_of
+from models.scripted import ScriptedEngine
 from prompts.message import Message, template_key
 from router.bar import Tally, parse_bar
-from router.decision import Knowledge, Strategy
+from router.decision import Decision, Knowledge, Strategy
 from router.difficulty import Difficulty, load_difficulty
 from router.evidence import Evidence
 from router.strategies import STRATEGIES
@@ -61,11 +65,21 @@ def measure_decisions() -> list[Grid]:
 def _measured(
     name: str, strategy: Strategy, knowledge: Knowledge, catalog: Catalog, requests: Sequence[Asked]
 ) -> list[Cell]:
+    forecaster = Forecaster()
+    engines = {row.name: Dispatcher.of(row, [ScriptedEngine(row.name, lambda call: ())]) for row in catalog}
+    for request in requests:  # so that there is something to look up for each
+        for row in catalog.chatting:
+            forecaster.asking(request, template_key(request.body), row)
+
+    def decided(request: Asked) -> tuple[Decision, float]:
+        forecast = partial(forecaster.of, engines=engines)
+        return decide(strategy, knowledge, catalog, request, forecast=forecast)
+
     taking_turns = islice(cycle(requests), DECISIONS)
     start = time.process_time()
-    seconds = sorted(decide(strategy, knowledge, catalog, request)[1] for request in taking_turns)
+    seconds = sorted(decided(request)[1] for request in taking_turns)
     cpu_us = 1e6 * (time.process_time() - start) / DECISIONS
-    basis = decide(strategy, knowledge, catalog, requests[0])[0].basis.value
+    basis = decided(requests[0])[0].basis.value
     return [name, basis, 1e6 * median(seconds), 1e6 * seconds[int(0.99 * DECISIONS)], cpu_us]
 
 

@@ -189,7 +189,7 @@ def test_check_says_what_is_missing_and_how_to_get_it(terminal: Terminal) -> Non
     assert said.code == 1
     assert "not here: qwen2.5-coder-0.5b-instruct-q4_k_m" in said.out
     assert "pointsman models pull" in said.out
-    assert said.out.count("ok  ") == 5
+    assert said.out.count("ok  ") == 6
 
 
 def test_check_passes_where_serving_would_work(scripted: Terminal) -> None:

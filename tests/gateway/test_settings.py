@@ -38,6 +38,7 @@ VALUES: dict[str, tuple[str, Any, list[str]]] = {
     "file_limit_bytes": ("2048", 2048, ["1023", "100MB", "-1"]),
     "batch_parallel": ("4", 4, ["0", "many"]),
     "machine_hour_usd": ("0.25", Decimal("0.25"), ["-1", "NaN", "Infinity", "$1"]),
+    "wait_second_usd": ("0.001", Decimal("0.001"), ["-1", "NaN", "Infinity", "$1"]),
     "log_level": ("debug", "debug", ["loud", "DEBUG"]),
     "keepalive_seconds": ("2.5", 2.5, ["0", "-1", "inf", "nan", "soon"]),
     "response_retention_days": ("7", 7, ["0", "-1", "forever"]),

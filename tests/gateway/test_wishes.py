@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from gateway.errors import InvalidRequest
 from gateway.schema import parse_chat
 from gateway.settings import Settings
-from gateway.wishes import NO_WISHES, expected, wishes_of
+from gateway.wishes import NO_WISHES, Wishes, wishes_of
 from models.catalog import Catalog
 from prompts.message import template_key
 from router.bar import Bar, Tally
 from router.decision import Knowledge
 from router.difficulty import Difficulty
 from router.evidence import Evidence
+from router.expected import Expected
 from tests.gateway.wire import OpenRig
 from tests.rig import Rig
+from tests.router.world import SMALL
 
 pytestmark = pytest.mark.anyio
 
@@ -91,7 +93,8 @@ async def test_a_limit_keeps_others_from_being_tried(rig: OpenRig) -> None:
     async with rig(knowledge_maker=knowing(HOLDS_A_TENTH)) as r:
         catalog = r.runtime.catalog
         asked = parse_chat(orjson.dumps({"model": "auto", "messages": ASKED}), catalog)
-        costs = [m.expected_cost_usd(expected(asked)) for m in catalog.chatting]
+        expect = r.runtime.forecast(asked, None)
+        costs = [expect(m).cost_usd(m) for m in catalog.chatting]
         assert costs[0] is not None
         assert costs[1] is not None
         assert costs[0] < costs[1]
@@ -163,6 +166,18 @@ async def test_how_much_is_held_back_is_what_is_wished_else_what_the_form_needs(
     async with rig() as r:
         asked = parse_chat(orjson.dumps({"model": "auto", "messages": ASKED, **fields}), r.runtime.catalog)
         assert wishes_of({b"x-pointsman-hold": written}, OWN).held_back(asked) == held
+
+
+def test_a_queue_takes_time_and_a_warm_cache_is_not_counted_on() -> None:
+    hurried = Wishes(max_latency_seconds=1.5)
+    thrifty = Wishes(max_cost_usd=Decimal("0.0001"))
+    alone, queued = Expected(80, 20), Expected(80, 20, wait_seconds=1.0)  # SMALL takes a second for 100 tokens
+    assert hurried.over_limits([SMALL], lambda model: alone) == {}
+    assert hurried.over_limits([SMALL], lambda model: queued) == {"small": "small would take about 2.0 s"}
+    assert hurried.over_limits([SMALL], lambda model: queued._replace(cached_tokens=79)) != {}
+    assert thrifty.over_limits([SMALL], lambda model: alone) == {}
+    cached = Expected(10_000, 20, cached_tokens=9_999)
+    assert thrifty.over_limits([SMALL], lambda model: cached) == {"small": "small would cost about 0.010020 USD"}
 
 
 def test_no_headers_are_no_wishes() -> None:

@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from tests.fakes import FakeUpstream
+from tests.gateway.tracing.collector import collecting
 from tests.gateway.wire import CHAT, chat
 from tests.processes import alive, children, until
 from tests.real.server import Server, environment, serving
@@ -222,3 +223,14 @@ def test_workers_that_cannot_start_are_told_and_leave_nothing(tmp_path: Path) ->
         assert not any(map(alive, started))
     assert "a worker could not be started" in server.log
     assert "is ready" not in server.output
+
+
+async def test_each_worker_sends_its_spans_and_the_last_ones_when_it_ends(tmp_path: Path) -> None:
+    with collecting() as collector:
+        with two_workers(tmp_path, f"{FILE}tracing: {{endpoint: '{collector.url}'}}\n") as server:
+            async with connecting(server) as client:
+                assert await statuses(client, EVERYWHERE, 4) == {200: EVERYWHERE}
+            assert server.stop() == 0
+        assert len({one["service.instance.id"] for one in collector.resources}) == 2
+        names = Counter(span.name for span in collector.spans)
+        assert names == {f"POST {CHAT}": EVERYWHERE, "decide": EVERYWHERE, "chat large": EVERYWHERE}

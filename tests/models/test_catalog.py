@@ -304,6 +304,26 @@ def test_expected_cost_counts_on_no_warm_cache(row: dict[str, Any], cost_usd: st
 
 
 @pytest.mark.parametrize(
+    ("row", "cost_usd"),
+    [
+        ({"price": CACHED}, "0.00015"),
+        ({"price": BY_TOKEN}, "0.00021"),  # no price of its own for cached tokens
+        (
+            {
+                "price": {"hour_usd": 3.6},
+                "speed": {"prompt_tokens_per_second": 500, "completion_tokens_per_second": 50},
+            },
+            "0.0024",  # nothing is computed for 800 of the tokens
+        ),
+    ],
+)
+def test_where_the_cache_is_warm_cached_tokens_cost_what_the_price_says(row: dict[str, Any], cost_usd: str) -> None:
+    usage = Usage(1000, 100, cached_tokens=800)
+
+    assert Model(**_row(**row)).expected_cost_usd(usage, warm=True) == Decimal(cost_usd)
+
+
+@pytest.mark.parametrize(
     "change",
     [
         {"price": BY_TOKEN},

@@ -97,7 +97,8 @@ def test_finds_nothing_where_there_is_only_luck(fitted: dict[str, Fitted]) -> No
     large = fitted[LARGE.name]
 
     assert 0.3 < large.held_out_auc < 0.7
-    assert all(0.5 < large.solve_model.chance(LOOKS[p], "template") < 0.97 for p in LOOKS)
+    held_out = [large.chances[p] for p in LOOKS if split_of(p) is Split.CALIBRATE]
+    assert sum(held_out) / len(held_out) == pytest.approx(0.8, abs=0.1)
 
 
 def test_an_unseen_task_is_ranked_by_what_the_others_teach() -> None:

@@ -5,11 +5,13 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.catalog import Model, Price
 from models.engine import Usage
 from router.bar import Bar, Tally
 from router.decision import Knowledge, Question
 from router.difficulty import Difficulty
 from router.evidence import Evidence
+from router.expected import Expected
 from router.replay import Served, by_evidence, cheapest, replay, safe
 from router.strategies.evidence_first import EvidenceFirst
 from router.transcript import document_of
@@ -57,6 +59,24 @@ def test_what_has_no_price_or_no_counts_is_left_out_of_both_sums() -> None:
     assert made.unpriced == 1
     assert made.cost_then_usd == made.cost_now_usd == served().cost_usd
     assert replay([served()], safe, {}).unpriced == 1
+
+
+def test_other_prices_move_requests_with_the_tokens_the_cache_and_the_wait_that_were_expected() -> None:
+    def expect(of: Model) -> Expected:
+        return Expected(1000, 10, cached_tokens=0 if of is SMALL else 900, wait_usd=Decimal("0.0001"))
+
+    knowledge = Knowledge((SMALL, LARGE), Evidence({("t", SMALL.build): HOLDS_A_TENTH}), Difficulty({}), {}, BAR)
+    decision = EvidenceFirst().decide(Question("t", expect=expect), knowledge)
+    assert decision.model == SMALL.name
+    then_usd = SMALL.cost_usd(Usage(1000, 10), 0.0)
+    row = Served(document_of(decision), decision.model, Usage(1000, 10), then_usd, None)
+    assert replay([row], by_evidence(None, BAR), PRICES).changed == 0
+    cached = Price(input_usd=Decimal(5), output_usd=Decimal(10), cached_input_usd=Decimal("0.1"))
+    cheap_when_warm = LARGE.model_copy(update={"price": cached})
+    made = replay([row], by_evidence(None, BAR), {**PRICES, "large": cheap_when_warm})
+    assert made.changed == 1
+    assert made.cost_now_usd == cheap_when_warm.cost_usd(Usage(1000, 10, 900), 0.0) == Decimal("0.00069")
+    assert made.cost_now_usd < made.cost_then_usd
 
 
 @given(st.lists(st.tuples(st.none() | st.booleans(), st.booleans()), max_size=60))

@@ -1,6 +1,7 @@
 """What every strategy promises, and how the default one weighs what is known."""
 
 from dataclasses import replace
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 
 from models.catalog import Model
 from router.bar import Bar, Shown, Tally, Verdict
-from router.decision import Basis, Knowledge, Question
+from router.check import Check, Verifier
+from router.decision import Basis, Decision, Knowledge, Question
+from router.expected import Expected
 from router.features import FEATURES
 from router.looks import Looks
 from router.strategies import STRATEGIES
@@ -130,6 +133,42 @@ def test_the_cheapest_model_that_holds_the_bar_serves(
     decision = EvidenceFirst().decide(ASKED, knowledge(bar, counted))
 
     assert (decision.order, decision.basis) == (order, basis)
+
+
+def test_a_proved_larger_model_serves_while_it_costs_less_and_the_safe_tier_too() -> None:
+    """A long queue or a cold cache at the cheaper tier: what holds the bar for less goes first, whatever its tier."""
+    among = knowledge(MARGIN, {(TEMPLATE, SMALL): HOLDS, (TEMPLATE, MIDDLE): HOLDS})
+
+    def decided(**wait_usd: int) -> Decision:
+        def expect(of: Model) -> Expected:
+            return Expected(400, 100, wait_usd=Decimal(wait_usd.get(of.name, 0)))
+
+        return EvidenceFirst().decide(replace(ASKED, expect=expect), among)
+
+    assert decided().order == ("small", "middle", "large")
+    queued = decided(small=1)
+    assert (queued.order, queued.basis) == (("middle", "large"), Basis.EVIDENCE)
+    assert queued.reason.startswith("middle on this template passed 100/100")
+    both = decided(small=2, middle=1)
+    assert (both.order, both.basis) == (("large",), Basis.COST)
+    assert both.reason.startswith("large is expected to cost 0.005 USD now, middle 1.0; middle on this template")
+    assert decided(small=1, middle=1, large=2).model == "small"
+
+
+def test_a_checked_plan_is_weighed_with_what_this_request_costs() -> None:
+    """An answer of the small model first, and in half of the cases the safe tier's too: waste that a queue turns."""
+    check = Check(Verifier(0.0, (0.0,) * 4, (0.0,) * 4, (1.0,) * 4), 0.5, 0.5, "was counted")
+    among = replace(knowledge(MARGIN, models=(SMALL, LARGE)), checks={(TEMPLATE, SMALL.build, False): check})
+
+    def decided(wait_usd: Decimal) -> Basis:
+        def expect(of: Model) -> Expected:
+            return Expected(400, 100, wait_usd=wait_usd if of is SMALL else Decimal(0))
+
+        return EvidenceFirst().decide(replace(ASKED, checkable=True, expect=expect), among).basis
+
+    assert decided(Decimal(0)) is Basis.CHECK
+    assert decided(Decimal("0.0019")) is Basis.CHECK  # of the 0.0025 that it saves it costs 0.0005 itself
+    assert decided(Decimal("0.0021")) is Basis.SAFE
 
 
 def test_nothing_is_estimated_above_the_model_that_serves() -> None:

@@ -80,6 +80,23 @@ async def fail_times(one: Dispatcher, times: int) -> None:
 # Places and the queue
 
 
+async def test_how_long_a_call_would_wait_is_told_by_those_before_it() -> None:
+    one = dispatcher(FakeEngine(), FakeEngine(), parallel=2)
+    assert (one.turns_before, one.call_seconds) == (0.0, None)
+    replies = [await one.begin(CALL) for _ in range(4)]
+    assert one.turns_before == 0.25  # of four places the first that comes free
+    waiting = [asking(one) for _ in range(3)]
+    await settle()
+    assert one.turns_before == 1.0
+    await asyncio.sleep(8.0)
+    for reply in replies:
+        await reply.close()
+    assert one.call_seconds == 8.0
+    for task in waiting:
+        await (await task).close()
+    assert (one.turns_before, one.waiting) == (0.0, 0)
+
+
 async def test_a_burst_takes_the_places_then_the_queue_and_the_rest_is_told_to_come_back() -> None:
     engine = FakeEngine()
     one = dispatcher(engine, parallel=2, queue=3)
