@@ -13,7 +13,7 @@ import yaml
 
 from gateway.settings import Settings
 from models.catalog import AUTO, TEXT_ABILITIES, Ability
-from models.yamlfile import Loc, Problem, YamlError, YamlFile
+from prompts.yamlfile import Loc, Problem, YamlError, YamlFile
 
 ENVIRON = "os.environ/"
 UNKNOWN_CONTEXT_TOKENS = 131_072  # what most hosted models take; an engine refuses what is too long for it

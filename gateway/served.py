@@ -3,7 +3,7 @@
 from gateway.settings import Settings, SettingsError, told
 from models.catalog import AUTO, Catalog, Model, Price, alias_problems, catalog_of, chat_problems, load_catalog
 from models.litellm import price_of
-from models.yamlfile import Problem
+from prompts.yamlfile import Problem
 
 ALL = ("all",)
 HERE = frozenset({"llamacpp", "embedder"})  # the engines that work on this machine, whose hours the operator prices

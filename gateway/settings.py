@@ -19,7 +19,7 @@ from gateway.guardrails.kinds import RailSettings
 from gateway.learning.section import LearningSection
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
-from models.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
+from prompts.yamlfile import Loc, Problem, YamlError, one_line, problems_in, read_yaml, shown
 from router.bar import parse_bar
 from router.outcomes import FIRST_TOKENS
 

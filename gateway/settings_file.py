@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from models.yamlfile import Problem, YamlError, YamlFile, read_yaml
+from prompts.yamlfile import Problem, YamlError, YamlFile, read_yaml
 
 NOT_IN_FILE = {
     "config": "not permitted here: it is this file; say which with --config or POINTSMAN_CONFIG",

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from models.engine import Usage
-from models.yamlfile import Problem, YamlError, problems_in, read_yaml
+from prompts.yamlfile import Problem, YamlError, problems_in, read_yaml
 
 BUILTIN_CATALOG = Path(__file__).with_name("catalog.yaml")
 BUILD_HEX_DIGITS = 12

@@ -10,7 +10,7 @@ from rich.markup import escape
 from gateway.cli.screen import problems
 from gateway.from_litellm import translate
 from gateway.settings import CONFIG_FILE, SettingsError
-from models.yamlfile import YamlError, read_yaml
+from prompts.yamlfile import YamlError, read_yaml
 
 app = typer.Typer(help="Turn another gateway's configuration into a pointsman.yaml.", no_args_is_help=True)
 

@@ -11,7 +11,7 @@ from gateway.from_litellm import Imported, translate
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Ability, Catalog, Model
-from models.yamlfile import Loc, YamlError, YamlFile, parse_yaml, read_yaml
+from prompts.yamlfile import Loc, YamlError, YamlFile, parse_yaml, read_yaml
 
 SHAPES = sorted((Path(__file__).parents[1] / "data" / "litellm").glob("*.yaml"))
 SECRET = "s3cret"  # is part of every literal secret in the shapes

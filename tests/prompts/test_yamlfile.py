@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.yamlfile import YamlError, YamlFile, parse_yaml, problems_in, read_yaml, shown
+from prompts.yamlfile import YamlError, YamlFile, parse_yaml, problems_in, read_yaml, shown
 
 PATH = Path("x.yaml")
 
