@@ -151,7 +151,7 @@ def text_errors(source: Source) -> Iterator[Finding]:
     except TemplateError as error:
         offset = len(source.text.encode()[: error.range[0]].decode(errors="ignore")) if error.range else None
         place = _at(source.place, source.text, offset) if offset is not None else source.place
-        yield Finding("syntax", Severity.ERROR, place, explained(error), "templates are written as in Jinja")
+        yield Finding("syntax", Severity.ERROR, place, explained(error).says, "templates are written as in Jinja")
 
 
 def _reached(text: str, partials: Mapping[str, str]) -> frozenset[str]:

@@ -55,7 +55,7 @@ def prefix(template: Template, variant: str, counters: Mapping[str, Counter] | N
         return None
     shared = _shared(once, again)
     fixed = sum(map(len, once)) - sum(_written(template, variant, name) for name in _varied(template))
-    text = "\n".join(shared)
+    text = "\n".join(filter(None, shared))
     parts = template.parts(variant)
     told = {tier: count for tier, count in (counters or {}).items() if template.parts(template.variant(tier)) is parts}
     tokens = {tier: count(text) for tier, count in told.items()}

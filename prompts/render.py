@@ -7,6 +7,7 @@ This keeps the list of messages as the template says it. It does not keep a mode
 asks of it.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,18 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from prompts.message import FIXED_ROLES, Message
+from prompts.partials import wrong_includes
 from prompts.tags import check_tags
 from prompts.template import Placeholder, Template
 from prompts.variables import Inputs
 
 if TYPE_CHECKING:
-    from minijinja import Environment
+    from minijinja import Environment, TemplateError
     from minijinja._lowlevel import State
 
 FUEL = 200_000  # steps of one message; the engine counts one for an instruction and one for 64 bytes it writes or reads
 MOST_CHARACTERS = 4 * 1024 * 1024  # of all messages: a million tokens
 MOST_COMPILED = 256  # versions kept ready, some 50 kB each
 CLIENT_ROLES = frozenset({"user", "assistant", "tool", "function"})
+_CAUSE = re.compile(r"caused by: (?P<says>[^\n]*) \(in (?P<source>[^\n]*):(?P<line>\d+)\)\s*\Z")
 MESSAGE: Final = ":{variant}:{place}"  # what the engine knows a message by; no partial has a colon in its name
 
 
@@ -106,7 +109,7 @@ def compiled(template: Template) -> "Compiled":
 class Compiled:
     """The messages of every variant as the engine's templates, and the inputs as a validator.
 
-    Raises InputsError and TagTooLong for a template that `check` refuses.
+    Raises ValueError for a template that `check` refuses, where it would be dangerous to read.
     """
 
     __slots__ = ("_environment", "_plans", "_prompt", "inputs")
@@ -130,6 +133,8 @@ class Compiled:
         }
         for text in (*template.partials.values(), *sources.values()):
             check_tags(text)
+            for wrong in wrong_includes(text, template.partials):
+                raise ValueError(f"{template.id}: {wrong.remedy}")
         self._environment = environment({**template.partials, **sources})
 
     def messages(
@@ -157,8 +162,9 @@ class Compiled:
         try:
             return self._environment.render_template(name, **values)
         except TemplateError as error:
-            partial = None if error.name in (None, name) else error.name
-            raise RenderFailed(self._prompt, variant, place, explained(error), error.line, partial) from error
+            told = explained(error)
+            partial = None if told.source in (None, name) else told.source
+            raise RenderFailed(self._prompt, variant, place, told.says, told.line, partial) from error
         except (orjson.JSONEncodeError, OverflowError) as error:
             raise RenderFailed(self._prompt, variant, place, f"what it writes is not JSON: {error}") from error
 
@@ -181,15 +187,25 @@ def environment(sources: Mapping[str, str]) -> "Environment":
     return made
 
 
-def explained(error: "Any") -> str:
-    """What went wrong in a template, and what to do about it. *error*: a TemplateError."""
-    match error.kind:
-        case "OutOfFuel":
-            return f"takes more than {FUEL:,} steps; loop over less, or limit the variable's maxLength or maxItems"
-        case "UndefinedError":
-            return "uses a value that is not there; make it required in inputs, or ask whether it is defined"
-        case _:
-            return str(error.message).rpartition(" (in ")[0] or str(error.message)
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """What went wrong in a text, and what to do about it. `source`: the name that the engine has for the text."""
+
+    says: str
+    source: str | None
+    line: int | None
+
+
+def explained(error: "TemplateError") -> Explained:
+    says, source, line = str(error.message), error.name, error.line
+    if cause := _CAUSE.search(str(error)):  # of what an include has brought, it tells in words only
+        says, source, line = cause["says"], cause["source"], int(cause["line"])
+    says = says.rpartition(" (in ")[0] or says
+    if says.startswith("engine ran out of fuel"):
+        says = f"takes more than {FUEL:,} steps; loop over less, or limit the variable's maxLength or maxItems"
+    elif says.startswith("undefined value"):
+        says = "uses a value that is not there; make it required in inputs, or ask whether it is defined"
+    return Explained(says, source, line)
 
 
 def _as_it_is(name: str) -> None:
@@ -214,8 +230,8 @@ def _to_json(state: "State", value: Any, indent: object = None) -> str:
 def _check_roles(prompt: str, messages: Sequence[Message]) -> None:
     for place, message in enumerate(messages):
         role = message.get("role")
-        if role in FIXED_ROLES:
+        if isinstance(role, str) and role in FIXED_ROLES:
             says = f"this prompt has its own {role} messages; leave yours out, or set client_system: true in the prompt"
             raise MessagesRefused(prompt, place, says)
-        if role not in CLIENT_ROLES:
+        if not isinstance(role, str) or role not in CLIENT_ROLES:
             raise MessagesRefused(prompt, place, f"the role must be one of {', '.join(sorted(CLIENT_ROLES))}")

@@ -107,7 +107,9 @@ class Inputs:
         self._validator = validator(schema)
         self.names = frozenset(properties)
         self._defaults = {
-            name: said["default"] for name, said in properties.items() if isinstance(said, dict) and "default" in said
+            name: orjson.dumps(said["default"])  # read anew each time, so that no two requests share a list
+            for name, said in properties.items()
+            if isinstance(said, dict) and "default" in said
         }
         self._readable = {
             name: (said["type"], READ_AS.get(said["type"], ()))
@@ -121,7 +123,8 @@ class Inputs:
         """
         values = self._as_said(_as_json(prompt, variables))
         for name, default in self._defaults.items():
-            values.setdefault(name, default)
+            if name not in values:
+                values[name] = orjson.loads(default)
         if not self._validator.is_valid(values):
             errors = self._validator.iter_errors(values)
             told = list(islice((wrong for error in errors for wrong in _told(error, self.names)), MOST_TOLD + 1))

@@ -1,4 +1,4 @@
-"""`python -m tests.bench [gateway|decision|models]`: every part, or those named."""
+"""`python -m tests.bench [gateway|decision|prompts|models]`: every part, or those named."""
 
 import argparse
 import asyncio
@@ -14,7 +14,7 @@ from tests.bench.grid import Grid
 from tests.bench.measure import machine
 from tests.bench.peers import PEERS
 
-PARTS = ("gateway", "decision", "models")
+PARTS = ("gateway", "decision", "prompts", "models")
 
 
 INTERRUPTED = 130  # what a shell says of Ctrl-C
@@ -54,6 +54,10 @@ def _measured(part: str, asked: argparse.Namespace) -> list[Grid]:
         from tests.bench.decision import measure_decisions
 
         return measure_decisions()
+    if part == "prompts":
+        from tests.bench.prompts import measure_prompts
+
+        return measure_prompts()
     from tests.bench.models import measure_models
 
     return asyncio.run(measure_models())
