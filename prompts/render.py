@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from minijinja import Environment, TemplateError
     from minijinja._lowlevel import State
 
-FUEL = 200_000  # steps of one message; the engine counts one for an instruction and one for 64 bytes it writes or reads
+# Steps of one message; the engine counts one for an instruction and one for 64 bytes that it writes or reads. It counts
+# one for a comparison, too, however long the two texts are: the slowest template known goes on for four seconds.
+FUEL = 100_000
 MOST_CHARACTERS = 4 * 1024 * 1024  # of all messages: a million tokens
-MOST_COMPILED = 256  # versions kept ready, some 50 kB each
+MOST_COMPILED = 256  # versions kept ready, some 40 kB each
 CLIENT_ROLES = frozenset({"user", "assistant", "tool", "function"})
 _CAUSE = re.compile(r"caused by: (?P<says>[^\n]*) \(in (?P<source>[^\n]*):(?P<line>\d+)\)\s*\Z")
 MESSAGE: Final = ":{variant}:{place}"  # what the engine knows a message by; no partial has a colon in its name

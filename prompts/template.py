@@ -136,6 +136,16 @@ class Template:
     def parameters_of(self, variant: str) -> Mapping[str, Any]:
         return self.parameters if variant == BASE else {**self.parameters, **self.variants[variant].parameters}
 
+    def told(self, tier: str | None) -> str:
+        """SHA-256 of all that a model of *tier* is told: what was found of one text holds while only others change."""
+        said = _canonical(self)
+        for name in ("description", "model", "routing", "variants"):
+            del said[name]
+        variant = self.variant(tier)
+        said["messages"] = list(map(_said, self.parts(variant)))
+        said["parameters"] = self.parameters_of(variant)
+        return hashlib.sha256(_written(said)).hexdigest()
+
     def all_parts(self) -> Iterator[tuple[str, int, Part]]:
         """Every part that is written, once: its variant, its place there, and the part."""
         yield from ((BASE, place, part) for place, part in enumerate(self.messages))

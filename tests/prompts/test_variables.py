@@ -1,12 +1,13 @@
 """A caller's variables: every mistake is told by JSON pointer, and what passes is JSON and what the schema says."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompts.variables import MOST_BYTES, MOST_TOLD, Inputs, VariablesRefused, WrongVariable
+from prompts.variables import MOST_BYTES, MOST_TOLD, Inputs, InputsError, VariablesRefused, WrongVariable, validator
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -74,13 +75,19 @@ def test_all_mistakes_are_told_at_once() -> None:
 
 
 def test_mistakes_have_a_limit_in_number_and_length() -> None:
-    told = refused(text="x" * 1_000_000, many=["y" * 1000] * 500)
+    told = refused(text="x" * 500_000, many=["y" * 1000] * 400)
     assert len(told) == MOST_TOLD + 1
     assert told[-1] == ("", "there are more mistakes than these")
     assert all(len(says) < 200 for _, says in told)
     [(pointer, says)] = refused(text="x", **{"z" * 100_000: 1})
     assert len(pointer) < 100
     assert len(says) < 200
+
+
+def test_a_schema_reads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "text.json").write_text('{"type": "string"}')
+    with pytest.raises(InputsError):
+        validator({"properties": {"x": {"$ref": (tmp_path / "text.json").as_uri()}}})
 
 
 def test_variables_have_a_limit_in_bytes() -> None:
