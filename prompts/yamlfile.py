@@ -5,7 +5,7 @@ pydantic complains about; not what the keys mean.
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -22,6 +22,7 @@ _STRING = "tag:yaml.org,2002:str"
 _MERGE = "tag:yaml.org,2002:merge"
 _VARIABLE = re.compile(r"\$(\$)?\{([^{}]*)\}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_START = yaml.Mark("", 0, 0, 0, None, 0)
 MOST_LEVELS = 64  # a settings file needs eight
 SHOWN_CHARACTERS = 80  # of a wrong value
 
@@ -61,7 +62,12 @@ class YamlFile:
 
     def line(self, loc: Loc) -> int:
         """The line, from 1, of what *loc* names; of what it would be in where there is no such thing."""
-        return self._find(loc)[0]
+        return self._find(loc)[0].line + 1
+
+    def position(self, loc: Loc) -> tuple[int, int]:
+        """Line and column, both from 1, of what `line` says the line of."""
+        mark = self._find(loc)[0]
+        return mark.line + 1, mark.column + 1
 
     def has(self, loc: Loc) -> bool:
         return self._find(loc)[2]
@@ -85,16 +91,20 @@ class YamlFile:
     def tell_all(self, problems: list[Problem]) -> str:
         return "\n".join(self.tell(p) for p in sorted(problems, key=lambda p: self.line(p.loc)))
 
-    def _find(self, loc: Loc) -> tuple[int, yaml.Node | None, bool]:
-        """The line, the node, and whether all of *loc* is there. Parts that only pydantic knows are passed over."""
+    def node(self, loc: Loc) -> yaml.Node | None:
+        _, node, exact = self._find(loc)
+        return node if exact else None
+
+    def _find(self, loc: Loc) -> tuple[yaml.Mark, yaml.Node | None, bool]:
+        """The place, the node, and whether all of *loc* is there. Parts that only pydantic knows are passed over."""
         node, exact = self.root, True
-        line = node.start_mark.line + 1 if node else 1
+        mark = node.start_mark if node else _START
         for part in loc:
             child = _child(node, part)
             exact = child is not None
             if child is not None:
-                line, node = child[0].start_mark.line + 1, child[1]
-        return line, node, exact
+                mark, node = child[0].start_mark, child[1]
+        return mark, node, exact
 
 
 def _child(node: yaml.Node | None, part: int | str) -> tuple[yaml.Node, yaml.Node] | None:
@@ -119,18 +129,25 @@ def read_yaml(path: Path, variables: Mapping[str, str] | None = os.environ) -> Y
 
 def parse_yaml(path: Path, text: str, variables: Mapping[str, str] | None = os.environ) -> YamlFile:
     """As `read_yaml`, of a text that is not read from *path*."""
+    return read_as(path, text, variables, _value)
+
+
+def read_as(
+    path: Path, text: str, variables: Mapping[str, str] | None, value_of: Callable[[yaml.Node], Any]
+) -> YamlFile:
+    """As `parse_yaml`; *value_of* makes the value of the syntax tree, and may raise what YAML or this module does."""
     try:
         _measure(path, text)
         loader = _Loader(text)
         try:
             root = loader.get_single_node()
-            written: dict[int, str] = {}
-            problems = list(_walk(root, variables, written)) if root else []
-            if problems:
-                raise YamlError(YamlFile(path, None, root, written).tell_all(problems))
-            value = loader.construct_document(root) if root else None
         finally:
             loader.dispose()
+        written: dict[int, str] = {}
+        problems = list(_walk(root, variables, written)) if root else []
+        if problems:
+            raise YamlError(YamlFile(path, None, root, written).tell_all(problems))
+        value = value_of(root) if root else None
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise YamlError(f"{path}{line}: not valid YAML: {error.problem}") from error
@@ -141,6 +158,10 @@ def parse_yaml(path: Path, text: str, variables: Mapping[str, str] | None = os.e
     except ValueError as error:  # 2024-13-45, which YAML takes for a date
         raise YamlError(f"{path}: not valid YAML: {error}") from error
     return YamlFile(path, value, root, written)
+
+
+def _value(root: yaml.Node) -> Any:
+    return _Loader("").construct_document(root)
 
 
 def _measure(path: Path, text: str) -> None:

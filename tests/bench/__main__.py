@@ -1,4 +1,4 @@
-"""`python -m tests.bench [gateway|decision|memory|models]`: every part, or those named."""
+"""`python -m tests.bench [gateway|decision|memory|prompts|models]`: every part, or those named."""
 
 import argparse
 import asyncio
@@ -14,7 +14,7 @@ from tests.bench.grid import Grid
 from tests.bench.measure import machine
 from tests.bench.peers import PEERS
 
-PARTS = ("gateway", "decision", "memory", "models")
+PARTS = ("gateway", "decision", "memory", "prompts", "models")
 
 
 INTERRUPTED = 130  # what a shell says of Ctrl-C
@@ -58,6 +58,10 @@ def _measured(part: str, asked: argparse.Namespace) -> list[Grid]:
         from tests.bench.memory import measure_memory
 
         return measure_memory()
+    if part == "prompts":
+        from tests.bench.prompts import measure_prompts
+
+        return measure_prompts()
     from tests.bench.models import measure_models
 
     return asyncio.run(measure_models())
