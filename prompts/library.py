@@ -20,7 +20,7 @@ class PromptNotFound(LookupError):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One version of a prompt. `excluded`: tiers that it may not be sent to, as it was promoted for the others alone."""
+    """One version of a prompt. `excluded`: tiers that it may not be sent to; it was promoted for the others alone."""
 
     template: Template
     number: int
@@ -37,7 +37,7 @@ class Library:
 
     versions: Mapping[str, Mapping[int, Version]] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    policy: Policy = Policy()
+    policy: Policy = field(default_factory=Policy)
 
     def find(self, reference: Reference) -> Version:
         """Raises PromptNotFound: nothing else is ever served in its place."""
