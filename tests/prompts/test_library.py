@@ -39,9 +39,7 @@ def test_what_is_not_there_is_told_and_nothing_else_is_served(written: str, says
         LIBRARY.find(read_reference(written))
 
 
-@pytest.mark.parametrize(
-    "written", ["", "@", "a@", "A", "a b", "a//b", "/a", "a@0", "a@-1", "a@B", "a@1x", "a@b@c"]
-)
+@pytest.mark.parametrize("written", ["", "@", "a@", "A", "a b", "a//b", "/a", "a@0", "a@-1", "a@B", "a@1x", "a@b@c"])
 def test_what_names_no_prompt_is_refused(written: str) -> None:
     with pytest.raises(ReferenceRefused):
         read_reference(written)
