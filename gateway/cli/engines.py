@@ -1,0 +1,32 @@
+"""One model's engine for as long as a command needs it: its weights fetched, started, ready, and stopped at the end."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.builder import make_engines, model_store, until_ready
+from gateway.cli.models import fetch
+from gateway.settings import Settings
+from models.catalog import Catalog, CatalogError, Model
+from models.engine import Engine
+
+READY_TIMEOUT_SECONDS = 600.0  # a large file from a slow disk
+
+
+@asynccontextmanager
+async def started(settings: Settings, row: Model) -> AsyncIterator[Engine]:
+    """Raises CatalogError where it cannot become ready, StoreError where its weights cannot be had."""
+    if row.file is not None:
+        await asyncio.to_thread(fetch, model_store(settings), row, row.file)
+    engine = make_engines(Catalog({row.name: row}, {}), settings)[row.name][0]
+    await engine.start()
+    try:
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_SECONDS):
+                await until_ready(row, engine)
+        except TimeoutError as error:
+            says = f"{row.name} was not ready after {READY_TIMEOUT_SECONDS:.0f} s: {engine.health().detail}"
+            raise CatalogError(says) from error
+        yield engine
+    finally:
+        await engine.stop()

@@ -1,0 +1,1 @@
+"""What the database has published: placeholder of one function until the store is merged."""
