@@ -148,17 +148,25 @@ class Gateway:
             "temperature": 0,
             **offer.extras(way),
         }
-        for attempt in range(1, TRIES + 1):
-            start = perf_counter()
-            status, headers, document = await self._request("POST", "/v1/chat/completions", orjson.dumps(body))
-            seconds = perf_counter() - start
-            if status not in BUSY or attempt == TRIES:
-                break
-            await asyncio.sleep(_pause_seconds(headers, attempt))
+        status, headers, document, seconds = await self.chat(body)
         if (status == 200 and not document.get("choices")) or (status != 200 and status not in REFUSED):
             raise self._refusal(status, document, f"prompt {prompt.id} for {way}")
         build = offer.build_of(way)
         return _passed(way, build, prompt, headers, document, seconds, refused=status != 200)
+
+    async def chat(self, body: Mapping[str, Any]) -> tuple[int, Mapping[str, str], Any, float]:
+        """Status, headers and document of what *body* is answered, and the seconds that took. Asks again while the
+        gateway is busy. Raises ThroughFailed.
+        """
+        attempt = 1
+        while True:
+            start = perf_counter()
+            status, headers, document = await self._request("POST", "/v1/chat/completions", orjson.dumps(body))
+            seconds = perf_counter() - start
+            if status not in BUSY or attempt == TRIES:
+                return status, headers, document, seconds
+            await asyncio.sleep(_pause_seconds(headers, attempt))
+            attempt += 1
 
     async def _served(self, name: str, build: str, tier: int) -> Served | None:
         """None for what cannot chat."""

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from gateway.cli.prompts.place import PromptsFailed, home_of, path_of
 from gateway.cli.prompts.published import published_digests
-from gateway.cli.prompts.tiers import counters, served_targets
+from gateway.cli.prompts.tiers import counters, lineup_of, targets_of
 from gateway.cli.screen import console, table
 from gateway.settings import load_settings
 from prompts.check import Severity
@@ -131,7 +131,7 @@ async def _with_tokens(root: Path, published: Mapping[str, str]) -> Linted:
         policy = load(root).policy
     except LoadRefused:
         return linted(root, published)
-    async with counters(settings, served_targets(settings, policy)) as counting:
+    async with counters(settings, targets_of(lineup_of(settings), settings, policy)) as counting:
         return await anyio.to_thread.run_sync(linted, root, published, counting)
 
 

@@ -95,7 +95,9 @@ def case_of(suite: Suite, case_id: str) -> Case:
     if len(found) != 1:
         there = ", ".join(case.id for case in (found or suite.cases)[:SHOWN_CASES])
         more = ", ..." if len(found or suite.cases) > SHOWN_CASES else ""
-        raise PromptsFailed(f"there is {'no' if not found else 'more than one'} case {case_id}; there are: {there}{more}")
+        raise PromptsFailed(
+            f"there is {'no' if not found else 'more than one'} case {case_id}; there are: {there}{more}"
+        )
     return found[0]
 
 

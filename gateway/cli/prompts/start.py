@@ -88,7 +88,11 @@ def init(directory: Annotated[Path, typer.Argument(help="the folder to make", me
     """
     written({directory / LIBRARY: LIBRARY_TEXT, **_files(directory, EXAMPLE, EXAMPLE_PROMPT, EXAMPLE_TESTS)})
     console.print(f"{directory} has one prompt, {EXAMPLE}. Next:", highlight=False)
-    for command in ("lint --dir", f"render {EXAMPLE} --var ticket='Where is my parcel?' --dir", f"test {EXAMPLE} --dir"):
+    for command in (
+        "lint --dir",
+        f"render {EXAMPLE} --var ticket='Where is my parcel?' --dir",
+        f"test {EXAMPLE} --dir",
+    ):
         console.print(f"  pointsman prompts {command} {directory}", highlight=False, markup=False, soft_wrap=True)
 
 

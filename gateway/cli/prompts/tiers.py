@@ -1,6 +1,6 @@
 """Which models answer for which tier of prompts, and how many tokens a text is to each."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ import orjson
 
 from gateway.cli.engines import started
 from gateway.cli.prompts.place import PromptsFailed
+from gateway.library.lineup import Lineup, Place
 from gateway.served import served_catalog
 from gateway.settings import Settings
 from models.catalog import Model
 from models.engine import Call, Engine, EngineError, Operation
-from prompts.library import tier_of
 from prompts.lint import Counter
 from prompts.promptfile import Policy
 
@@ -22,35 +22,41 @@ from prompts.promptfile import Policy
 class Target:
     """A model that answers for a tier. `row`: of this machine's catalogue, where it has one of that build."""
 
-    tier: str
-    model: str
-    build: str
+    place: Place
     row: Model | None = None
 
-
-def served_targets(settings: Settings, policy: Policy) -> list[Target]:
-    """The models that this machine's settings serve, the cheapest first; the last is the safe tier's."""
-    chatting = served_catalog(settings).chatting
-    return [
-        Target(tier_of(place, len(chatting), policy.tiers), row.name, row.build, row)
-        for place, row in enumerate(chatting)
-    ]
+    @property
+    def tier(self) -> str:
+        return self.place.tier
 
 
-def chosen(targets: list[Target], tiers: str | None) -> list[Target]:
+def lineup_of(settings: Settings) -> Lineup:
+    """The models that this machine's settings serve."""
+    return Lineup.of(served_catalog(settings), settings.confidence)
+
+
+def targets_of(lineup: Lineup, settings: Settings, policy: Policy) -> list[Target]:
+    """Every model of *lineup*, the cheapest first; the last is the safe tier's."""
+    rows = {row.build: row for row in served_catalog(settings).chatting}
+    return [Target(place, rows.get(place.build)) for place in lineup.places(policy)]
+
+
+def chosen(targets: Sequence[Target], tiers: str | None) -> list[Target]:
     """Those of the *tiers*, which are written with commas; all where none is. Raises PromptsFailed."""
     if tiers is None:
-        return targets
+        return list(targets)
     names = [name.strip() for name in tiers.split(",") if name.strip()]
     there = list(dict.fromkeys(target.tier for target in targets))
     for name in names:
         if name not in there:
-            raise PromptsFailed(f"--tiers {name}: no served model answers for such a tier; there are: {', '.join(there)}")
+            raise PromptsFailed(
+                f"--tiers {name}: no served model answers for such a tier; there are: {', '.join(there)}"
+            )
     return [target for target in targets if target.tier in names]
 
 
 @asynccontextmanager
-async def counters(settings: Settings, targets: list[Target]) -> AsyncIterator[Mapping[str, Counter]]:
+async def counters(settings: Settings, targets: Sequence[Target]) -> AsyncIterator[Mapping[str, Counter]]:
     """By tier, what counts tokens with the tokenizer of its model; its engine runs meanwhile. Call them in a thread."""
     async with AsyncExitStack() as engines:
         made: dict[str, Counter] = {}
@@ -76,7 +82,9 @@ async def _tokens(engine: Engine, target: Target, text: str) -> int:
     try:
         reply = await engine.begin(Call(body, operation=Operation.COUNT))
     except EngineError as error:
-        raise PromptsFailed(f"{target.model} does not count tokens: {error.message}; leave --tokens out") from error
+        raise PromptsFailed(
+            f"{target.place.model} does not count tokens: {error.message}; leave --tokens out"
+        ) from error
     counted = orjson.loads(reply.first)["input_tokens"]
     await reply.close()
     return int(counted)

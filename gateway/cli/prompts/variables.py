@@ -15,7 +15,8 @@ Var = Annotated[
     typer.Option("--var", help="a variable as name=text, or name=@FILE for a file's text; may be repeated"),
 ]
 Vars = Annotated[
-    Path | None, typer.Option("--vars", help="variables from a file, YAML or JSON; --var goes over them", metavar="FILE")
+    Path | None,
+    typer.Option("--vars", help="variables from a file, YAML or JSON; --var goes over them", metavar="FILE"),
 ]
 
 

@@ -1,0 +1,24 @@
+"""pointsman prompts: a folder of prompts, written, looked at, tested on real models and published. One file a command.
+
+What a command does is done elsewhere (`prompts`, `router.gate`, `gateway.library`); here it is asked for and shown.
+"""
+
+import typer
+
+from gateway.cli.prompts.lint import LINT_HELP, lint_command
+from gateway.cli.prompts.listing import LIST_HELP, list_command
+from gateway.cli.prompts.render import RENDER_HELP, render_command
+from gateway.cli.prompts.start import init, new
+from gateway.cli.prompts.testing import TEST_HELP, examine_prompts
+
+app = typer.Typer(
+    help="Write prompts as files, look at them, test them on real models, and publish what has passed.\n\n"
+    "Start with: pointsman prompts init prompts. Then lint, render and test; test --mock and lint need no model.",
+    no_args_is_help=True,
+)
+app.command()(init)
+app.command()(new)
+app.command("list", help=LIST_HELP)(list_command)
+app.command("lint", help=LINT_HELP)(lint_command)
+app.command("render", help=RENDER_HELP)(render_command)
+app.command("test", help=TEST_HELP)(examine_prompts)
