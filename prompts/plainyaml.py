@@ -63,6 +63,11 @@ def parse_plain(path: Path, text: str) -> Document:
     return Document(read_as(path, text, None, lambda root: _plain(path, root, set())), text)
 
 
+def is_plain_text(text: str) -> bool:
+    """Whether *text*, written without quotes, is read as a text here."""
+    return text not in _WORDS and not _NUMBER.fullmatch(text)
+
+
 def _plain(path: Path, node: yaml.Node, seen: set[int]) -> Any:
     """Nested no deeper than `read_as` lets pass."""
     if id(node) in seen:

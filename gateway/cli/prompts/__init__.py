@@ -5,6 +5,7 @@ What a command does is done elsewhere (`prompts`, `router.gate`, `gateway.librar
 
 import typer
 
+from gateway.cli.prompts.exchange import EXPORT_HELP, IMPORT_HELP, export_command, import_command
 from gateway.cli.prompts.lint import LINT_HELP, lint_command
 from gateway.cli.prompts.listing import LIST_HELP, list_command
 from gateway.cli.prompts.render import RENDER_HELP, render_command
@@ -22,3 +23,5 @@ app.command("list", help=LIST_HELP)(list_command)
 app.command("lint", help=LINT_HELP)(lint_command)
 app.command("render", help=RENDER_HELP)(render_command)
 app.command("test", help=TEST_HELP)(examine_prompts)
+app.command("import", help=IMPORT_HELP)(import_command)
+app.command("export", help=EXPORT_HELP)(export_command)
