@@ -22,8 +22,8 @@ from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowe
 from gateway.learning.store import RecordStore
 from gateway.learning.watch import Watch
 from gateway.ledger.store import Ledger
-from gateway.library.lineup import Lineup
 from gateway.library.standing import Standing, safe_tier_of
+from gateway.library.store import LibraryStore
 from gateway.limits.claim import LimitStore
 from gateway.meter import Meter
 from gateway.responses import ResponseStore
@@ -74,6 +74,7 @@ class Runtime:
     forecaster: Forecaster
     meter: Meter
     registry: CollectorRegistry
+    prompts: LibraryStore  # the records that the next two are made from
     library: Library = NO_PROMPTS
     standing: Standing = NO_STANDING  # of the library's versions
 
@@ -82,8 +83,7 @@ class Runtime:
         known = self.standing.of(version)
         if known is not None:
             return known
-        lineup = Lineup.of(self.catalog, self.settings.confidence)
-        return frozenset((safe_tier_of(version.template, lineup, self.library.policy),))
+        return frozenset((safe_tier_of(version.template, self.prompts.lineup, self.library.policy),))
 
     def ready(self) -> bool:
         """The safe tier can be called, so every request can be answered."""
