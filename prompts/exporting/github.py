@@ -7,9 +7,9 @@ import orjson
 from prompts.assertions.kind import Assertion
 from prompts.exporting.plain import BRACE, VARIABLE, Exported, logic, messages_of, opened
 from prompts.importing.github import EXPECTED, PARAMETERS
-from prompts.importing.made import yaml_of
 from prompts.suite import Suite
 from prompts.template import AUTO, Template
+from prompts.writing import yaml_of
 
 THEIRS = {ours: theirs for theirs, ours in PARAMETERS.items()}
 

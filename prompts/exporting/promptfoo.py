@@ -9,9 +9,9 @@ import orjson
 
 from prompts.assertions.kind import Assertion
 from prompts.exporting.plain import BRACE, VARIABLE, Exported, logic, messages_of, opened
-from prompts.importing.made import yaml_of
 from prompts.suite import Case, Suite
 from prompts.template import Template
+from prompts.writing import yaml_of
 
 GATEWAY = "http://127.0.0.1:8080/v1"
 KEY_VARIABLE = "POINTSMAN_KEY"

@@ -47,7 +47,7 @@ def read(text: str, name: str) -> Sequence[Imported]:
 
 
 def _one(name: str, versions: Sequence[Mapping[str, Any]]) -> Imported:
-    said = max(versions, key=lambda row: ("production" in (row.get("labels") or ()), _number(row.get("version"))))
+    said = max(versions, key=lambda row: ("production" in _list(row.get("labels")), _number(row.get("version"))))
     made = Making(name)
     if len(versions) > 1:
         left = sorted(str(row.get("version")) for row in versions if row is not said)
@@ -67,7 +67,7 @@ def _one(name: str, versions: Sequence[Mapping[str, Any]]) -> Imported:
         else:
             made.drop(f"config.{key}", "is no parameter of a template; models are chosen by the router")
     for key in ("labels", "tags"):
-        if values := said.get(key):
+        if values := _list(said.get(key)):
             made.drop(f"{key} {', '.join(map(str, values))}", "labels are moved with pointsman prompts promote")
     rest(made, said, KNOWN)
     return made.done()
@@ -75,6 +75,10 @@ def _one(name: str, versions: Sequence[Mapping[str, Any]]) -> Imported:
 
 def _number(version: Any) -> int:
     return version if isinstance(version, int) else 0
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _message(made: Making, message: Any, where: str) -> None:

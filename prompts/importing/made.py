@@ -6,19 +6,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import orjson
-import yaml
 
 from prompts.canonical import not_json
 from prompts.check import NO_PARAMETERS, ROLES
 from prompts.folder import ENDING, TESTS
 from prompts.importing.text import Names
-from prompts.plainyaml import is_plain_text
 from prompts.template import ID
+from prompts.writing import yaml_of
 from prompts.yamlfile import one_line
 
 MOST_BYTES = 4 * 1024 * 1024  # of a file to be imported
 MOST_TOLD = 100
-LINE_COLUMNS = 110
 
 
 class ImportRefused(ValueError):
@@ -158,21 +156,3 @@ def rest(
     for key in said:
         if key not in known:
             making.drop(str(key), why)
-
-
-class _Dumper(yaml.SafeDumper):
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text.strip() else None if is_plain_text(text) else '"'
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def yaml_of(document: Any) -> str:
-    """YAML that `plainyaml` reads as *document*: long texts as blocks, nothing that it would take for a number."""
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=LINE_COLUMNS)

@@ -6,9 +6,20 @@ What a command does is done elsewhere (`prompts`, `router.gate`, `gateway.librar
 import typer
 
 from gateway.cli.prompts.exchange import EXPORT_HELP, IMPORT_HELP, export_command, import_command
+from gateway.cli.prompts.labels import (
+    HISTORY_HELP,
+    PROMOTE_HELP,
+    ROLLBACK_HELP,
+    STATUS_HELP,
+    history,
+    promote,
+    rollback,
+    status,
+)
 from gateway.cli.prompts.lint import LINT_HELP, lint_command
 from gateway.cli.prompts.listing import LIST_HELP, list_command
 from gateway.cli.prompts.render import RENDER_HELP, render_command
+from gateway.cli.prompts.sides import PULL_HELP, PUSH_HELP, pull, push
 from gateway.cli.prompts.start import init, new
 from gateway.cli.prompts.testing import TEST_HELP, examine_prompts
 
@@ -23,5 +34,11 @@ app.command("list", help=LIST_HELP)(list_command)
 app.command("lint", help=LINT_HELP)(lint_command)
 app.command("render", help=RENDER_HELP)(render_command)
 app.command("test", help=TEST_HELP)(examine_prompts)
+app.command(help=PUSH_HELP)(push)
+app.command(help=PULL_HELP)(pull)
+app.command(help=STATUS_HELP)(status)
+app.command(help=PROMOTE_HELP)(promote)
+app.command(help=ROLLBACK_HELP)(rollback)
+app.command(help=HISTORY_HELP)(history)
 app.command("import", help=IMPORT_HELP)(import_command)
 app.command("export", help=EXPORT_HELP)(export_command)

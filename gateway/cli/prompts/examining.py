@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.cli.prompts.asking import Models, whom_to_ask
 from gateway.cli.prompts.tiers import Target
+from gateway.library.gate import bars_of
 from gateway.settings import Settings
 from prompts.examination import CONCURRENCY, Examination, Examined, Kept, Render, examine
 from prompts.message import Message
@@ -98,15 +99,23 @@ def parameters_of(template: Template, tier: str) -> Mapping[str, Any]:
     return parameters
 
 
-def gate_of(tested: Sequence[Tested], models: Models, settings: Settings, policy: Policy) -> Gate:
-    """The bars of one prompt's suite on all the tiers that it was run on."""
+def held(job: Job, tested: Sequence[Tested], models: Models, policy: Policy, earlier: Sequence[Receipt]) -> Gate:
+    """The bars of one prompt on the tiers that it was run on. A margin is held against the safe tier, whose receipt may
+    be an *earlier* one.
+    """
+    lineup = models.lineup
     served = [Served(one.target.tier, one.receipt.binding) for one in tested]
+    safe = lineup.places(policy)[-1]
+    ran = {one.target.tier for one in tested}
+    if safe.tier not in ran:
+        served.append(Served(safe.tier, lineup.binding(job.template, safe.tier, safe.build, job.suite)))
     return gate(
         served,
-        [one.receipt for one in tested],
-        tested[0].job.suite.bars,
-        safe_tier=models.lineup.safe_tier(policy),
-        confidence=settings.confidence,
+        [*earlier, *(one.receipt for one in tested)],
+        bars_of(job.template, policy, job.suite),
+        safe_tier=safe.tier,
+        confidence=lineup.confidence,
+        excluded=[one.tier for one in served if one.tier not in ran],
     )
 
 

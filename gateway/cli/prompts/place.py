@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.settings import load_settings
 from prompts.folder import LIBRARY, Folder, Prompt, load
 from prompts.library import PromptNotFound
 from prompts.reading import LoadRefused
@@ -34,7 +35,7 @@ TOLD = (
 
 Dir = Annotated[
     Path | None,
-    typer.Option("--dir", help="the folder of prompts; else this folder or ./prompts, where library.yaml is"),
+    typer.Option("--dir", help="the folder; else . or ./prompts, where library.yaml is, or that of the settings"),
 ]
 PromptId = Annotated[str, typer.Argument(help="the prompt, by its folder's name: support/triage", metavar="ID")]
 
@@ -65,7 +66,7 @@ def path_of(given: Path | None) -> Path:
         if not given.is_dir():
             raise PromptsFailed(f"{given} is no folder; make one with: pointsman prompts init {given}")
         return given
-    found = next((path for path in USUAL if (path / LIBRARY).is_file()), None)
+    found = next((path for path in USUAL if (path / LIBRARY).is_file()), None) or load_settings().prompts.folder
     if found is None:
         raise PromptsFailed(
             f"there is no {LIBRARY} here nor in ./prompts; make a folder with: pointsman prompts init prompts, "

@@ -1,4 +1,6 @@
-"""Receipts, kept as files until the database has them: one JSON document each, found by what they are bound to."""
+"""Receipts of runs on this machine, a JSON file each: they are found by what they are bound to. Those of a version that
+the database has go there, too; others wait here for `push`.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,18 +10,24 @@ import orjson
 from gateway.settings import Settings
 from prompts.receipt import Receipt
 
+MOST_KEPT = 2_000  # some 10 KB each; the oldest go
+FILES = "r_*.json"
+
 
 def keep_receipt(settings: Settings, receipt: Receipt) -> Path:
     """Write it once; a receipt never changes."""
     path = _folder(settings) / f"{receipt.id}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(orjson.dumps(receipt.document(), option=orjson.OPT_INDENT_2) + b"\n")
+    newest = sorted(path.parent.glob(FILES), key=lambda one: one.stat().st_mtime, reverse=True)
+    for old in newest[MOST_KEPT:]:
+        old.unlink(missing_ok=True)
     return path
 
 
 def kept_receipts(settings: Settings) -> Iterator[Receipt]:
     """Those that are whole; one that was changed by hand is none."""
-    for path in sorted(_folder(settings).glob("r_*.json")):
+    for path in sorted(_folder(settings).glob(FILES)):
         try:
             yield Receipt.read(orjson.loads(path.read_bytes()))
         except ValueError:
@@ -28,3 +36,15 @@ def kept_receipts(settings: Settings) -> Iterator[Receipt]:
 
 def _folder(settings: Settings) -> Path:
     return settings.data_dir / "prompts" / "receipts"
+
+
+def same_run(settings: Settings, receipt: Receipt) -> Receipt | None:
+    """An earlier receipt that shows the same of the same: where no answer is new, the run is no other."""
+    return next(
+        (
+            earlier
+            for earlier in kept_receipts(settings)
+            if (earlier.tier, earlier.binding, earlier.results) == (receipt.tier, receipt.binding, receipt.results)
+        ),
+        None,
+    )

@@ -14,10 +14,12 @@ from rich.markup import escape
 from gateway.cli.prompts import measured
 from gateway.cli.prompts.answers import kept_answers
 from gateway.cli.prompts.asking import Models, models_at, models_here
-from gateway.cli.prompts.examining import Tested, gate_of, jobs_of, mock, run
+from gateway.cli.prompts.examining import Tested, held, jobs_of, mock, run
 from gateway.cli.prompts.place import Dir, PromptsFailed, case_of, folder_at, prompt_in, suite_of
-from gateway.cli.prompts.receipts import keep_receipt
+from gateway.cli.prompts.published import is_there, library_store
+from gateway.cli.prompts.receipts import keep_receipt, kept_receipts, same_run
 from gateway.cli.prompts.shown import document, show
+from gateway.cli.prompts.sides import take_receipts
 from gateway.cli.prompts.tiers import Target, chosen, lineup_of, targets_of
 from gateway.cli.screen import console, count_bar
 from gateway.settings import Settings, load_settings
@@ -43,6 +45,9 @@ pointsman prompts test support/triage --tiers small
 
 pointsman prompts test --all --table README.md
 """
+
+
+SHOWN_RECEIPTS = 4
 
 
 def examine_prompts(
@@ -157,7 +162,7 @@ async def _test(
         gates = {}
         for job in jobs:
             of_job = [one for one in tested if one.job is job]
-            gates[job.template.id] = gate_of(of_job, models, settings, folder.policy)
+            gates[job.template.id] = held(job, of_job, models, folder.policy, list(kept_receipts(settings)))
         return tested, gates
 
 
@@ -167,8 +172,16 @@ def _models(settings: Settings, url: str | None, key: str | None) -> AbstractAsy
 
 
 def _keep(settings: Settings, tested: Sequence[Tested]) -> None:
+    """As files, and in the database where that has the version. A run without a new answer is the one before."""
+    kept = []
     for one in tested:
-        keep_receipt(settings, one.receipt)
-    ids = ", ".join(f"{one.receipt.id} ({one.target.tier})" for one in tested[:4])
-    more = f" and {len(tested) - 4} more" if len(tested) > 4 else ""
-    console.print(f"\nreceipts: {ids}{more}", highlight=False, soft_wrap=True)
+        examination = one.examination
+        earlier = same_run(settings, one.receipt) if examination.kept == examination.answers else None
+        if earlier is None:
+            keep_receipt(settings, one.receipt)
+        kept.append((earlier or one.receipt).id)
+    if is_there(settings):
+        with library_store(settings) as store:
+            take_receipts(settings, store)
+    more = f" and {len(kept) - SHOWN_RECEIPTS} more" if len(kept) > SHOWN_RECEIPTS else ""
+    console.print(f"\nreceipts: {', '.join(kept[:SHOWN_RECEIPTS])}{more}", highlight=False, soft_wrap=True)

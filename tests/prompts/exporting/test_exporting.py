@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from prompts.exporting import FORMATS
 from prompts.folder import load
 from prompts.importing import FORMATS as IMPORTS
-from prompts.importing.made import yaml_of
 from prompts.suite_file import load_suite
 from prompts.template import Template, Text
+from prompts.writing import yaml_of
 from prompts.yamlfile import parse_yaml
 from tests.prompts.importing.landed import landed, said
 from tests.prompts.importing.test_importing import usable

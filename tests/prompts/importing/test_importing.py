@@ -3,6 +3,7 @@ of the source's syntax, and tells what is missing.
 """
 
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prompts.importing import FORMATS, ImportRefused
-from prompts.importing.made import yaml_of
 from prompts.importing.text import VARIABLE
 from prompts.plainyaml import parse_plain
+from prompts.writing import yaml_of
 from tests.prompts.importing.landed import landed, said
 
 # Pieces of every template language that a source may be in, so that they stand beside each other in all ways.
@@ -54,7 +55,7 @@ def test_a_message_says_what_the_source_said_and_runs_nothing_of_it(name: str, t
     template, _ = landed(made)
     variables = dict.fromkeys(template.inputs["properties"], value)
     [(role, content)] = said(template, variables)
-    plain = {name for name in VARIABLE.findall(text) if name.strip().replace(".", "").replace("-", "").isidentifier()}
+    plain = {name for name in VARIABLE.findall(text) if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", name.strip())}
     lines = text.replace("\r\n", "\n").replace("\r", "\n")
     expected = VARIABLE.sub(lambda found: value if found[1] in plain else found[0], lines)
     assert (role, content) == ("user", expected)
