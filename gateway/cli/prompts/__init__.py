@@ -5,6 +5,7 @@ What a command does is done elsewhere (`prompts`, `router.gate`, `gateway.librar
 
 import typer
 
+from gateway.cli.prompts.diff import DIFF_HELP, diff_command
 from gateway.cli.prompts.exchange import EXPORT_HELP, IMPORT_HELP, export_command, import_command
 from gateway.cli.prompts.labels import (
     HISTORY_HELP,
@@ -33,6 +34,7 @@ app.command()(new)
 app.command("list", help=LIST_HELP)(list_command)
 app.command("lint", help=LINT_HELP)(lint_command)
 app.command("render", help=RENDER_HELP)(render_command)
+app.command("diff", help=DIFF_HELP)(diff_command)
 app.command("test", help=TEST_HELP)(examine_prompts)
 app.command(help=PUSH_HELP)(push)
 app.command(help=PULL_HELP)(pull)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from gateway.cli.prompts.examining import Tested, counted
 from gateway.cli.screen import console, table
 from prompts.examination import Attempt, Examined
-from prompts.message import text_of
+from prompts.message import Message, text_of
 from router.bounds import lower_bound, wilson_interval
 from router.gate import Gate, Row
 
@@ -72,12 +72,14 @@ def per_thousand(cost_usd: Decimal | None, answers: int) -> str:
 
 
 def _show_failures(one: Tested, most: int) -> None:
+    before: tuple[Message, ...] = ()
     for examined in one.examination.failures[:most]:
         attempt = _failing(examined)
         tags = f" [{', '.join(examined.case.tags)}]" if examined.case.tags else ""
         console.print(f"\n[red]failed[/] {escape(examined.case.id + tags)}", highlight=False)
-        for line in _lines(attempt):
+        for line in _lines(attempt, before):
             console.print(line, highlight=False, soft_wrap=True)
+        before = attempt.messages
     failed = one.receipt.count.total - one.receipt.count.passed
     if failed > most:
         console.print(f"\n{failed - most} more failed; --failures {failed} shows them, --case ID one", highlight=False)
@@ -87,8 +89,14 @@ def _failing(examined: Examined) -> Attempt:
     return next((attempt for attempt in examined.attempts if not attempt.passed), examined.attempts[0])
 
 
-def _lines(attempt: Attempt) -> Iterator[str]:
-    for message in attempt.messages:
+def _lines(attempt: Attempt, before: Sequence[Message]) -> Iterator[str]:
+    """What was rendered, but for messages that the failure *before* had in the same place; and what came back."""
+    same = sum(1 for one, other in zip(attempt.messages, before, strict=False) if one == other)
+    if same:
+        yield f"  [dim]{same} messages as above[/]"
+    for place, message in enumerate(attempt.messages):
+        if place < len(before) and before[place] == message:
+            continue
         yield f"  [dim]{message.get('role')}:[/] {escape(cut(text_of(message)))}"
     if attempt.answer.error is None:
         yield f"  [bold]answered:[/] {escape(cut(attempt.answer.text)) or '(nothing)'}"
