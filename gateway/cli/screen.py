@@ -29,6 +29,11 @@ def table(*columns: str, title: str | None = None) -> Table:
     return made
 
 
+def prose(text: str) -> str:
+    """Help of several paragraphs, for a terminal of any width: lines end where the terminal does."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 def download_bar() -> Progress:
     return _progress(DownloadColumn())
 

@@ -23,6 +23,7 @@ from gateway.cli.prompts.render import RENDER_HELP, render_command
 from gateway.cli.prompts.sides import PULL_HELP, PUSH_HELP, pull, push
 from gateway.cli.prompts.start import init, new
 from gateway.cli.prompts.testing import TEST_HELP, examine_prompts
+from gateway.cli.screen import prose
 
 app = typer.Typer(
     help="Write prompts as files, look at them, test them on real models, and publish what has passed.\n\n"
@@ -31,16 +32,16 @@ app = typer.Typer(
 )
 app.command()(init)
 app.command()(new)
-app.command("list", help=LIST_HELP)(list_command)
-app.command("lint", help=LINT_HELP)(lint_command)
-app.command("render", help=RENDER_HELP)(render_command)
-app.command("diff", help=DIFF_HELP)(diff_command)
-app.command("test", help=TEST_HELP)(examine_prompts)
-app.command(help=PUSH_HELP)(push)
-app.command(help=PULL_HELP)(pull)
-app.command(help=STATUS_HELP)(status)
-app.command(help=PROMOTE_HELP)(promote)
-app.command(help=ROLLBACK_HELP)(rollback)
-app.command(help=HISTORY_HELP)(history)
-app.command("import", help=IMPORT_HELP)(import_command)
-app.command("export", help=EXPORT_HELP)(export_command)
+app.command("list", help=prose(LIST_HELP))(list_command)
+app.command("lint", help=prose(LINT_HELP))(lint_command)
+app.command("render", help=prose(RENDER_HELP))(render_command)
+app.command("diff", help=prose(DIFF_HELP))(diff_command)
+app.command("test", help=prose(TEST_HELP))(examine_prompts)
+app.command(help=prose(PUSH_HELP))(push)
+app.command(help=prose(PULL_HELP))(pull)
+app.command(help=prose(STATUS_HELP))(status)
+app.command(help=prose(PROMOTE_HELP))(promote)
+app.command(help=prose(ROLLBACK_HELP))(rollback)
+app.command(help=prose(HISTORY_HELP))(history)
+app.command("import", help=prose(IMPORT_HELP))(import_command)
+app.command("export", help=prose(EXPORT_HELP))(export_command)

@@ -37,8 +37,8 @@ COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 def diff_command(
     prompt_id: PromptId,
-    old: Annotated[str | None, typer.Argument(help="a number, a label or file", metavar="[A]")] = None,
-    new: Annotated[str | None, typer.Argument(help="a number, a label or file", metavar="[B]")] = None,
+    old: Annotated[str | None, typer.Argument(help="a number, a label or file", metavar="A")] = None,
+    new: Annotated[str | None, typer.Argument(help="a number, a label or file", metavar="B")] = None,
     directory: Dir = None,
     tokens: Annotated[bool, typer.Option("--tokens", help="start the served models and count in their tokens")] = False,
 ) -> None:

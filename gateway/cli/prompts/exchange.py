@@ -26,9 +26,14 @@ from prompts.importing.made import MOST_BYTES
 
 IMPORT_HELP = f"""Turn prompts of another tool into files of this folder. FORMAT: {", ".join(FROM)}.
 
-openai: prompt objects as JSON, copied from the dashboard; their ids stay, so that clients need no change. langfuse:
-what its API or an export gives. github: .prompt.yml with testData and evaluators. promptfoo: a configuration with its
-tests.
+openai: prompt objects as JSON, copied from the dashboard; their ids stay, so that clients need no change.
+
+langfuse: what its API or an export gives.
+
+github: .prompt.yml with testData and evaluators.
+
+promptfoo: a configuration with its tests.
+
 Everything that cannot be carried is told, with why; nothing of it runs here. Afterwards the folder is linted.
 
 Example: pointsman prompts import github summary.prompt.yml

@@ -130,7 +130,7 @@ def history(
 
 
 def status(
-    prompt_id: Annotated[str | None, typer.Argument(help="only this prompt", metavar="[ID]")] = None,
+    prompt_id: Annotated[str | None, typer.Argument(help="only this prompt", metavar="ID")] = None,
 ) -> None:
     with library_store(load_settings()) as store:
         records = store.records()

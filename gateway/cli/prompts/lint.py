@@ -65,7 +65,7 @@ class Linted:
 
 
 def lint_command(
-    directory: Annotated[Path | None, typer.Argument(help="the folder; else . or ./prompts", metavar="[DIR]")] = None,
+    directory: Annotated[Path | None, typer.Argument(help="the folder; else . or ./prompts", metavar="DIR")] = None,
     against: Annotated[
         str | None, typer.Option(help="note what differs from the versions that this label points to: production")
     ] = None,

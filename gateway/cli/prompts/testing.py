@@ -51,7 +51,7 @@ SHOWN_RECEIPTS = 4
 
 
 def examine_prompts(
-    prompt_id: Annotated[str | None, typer.Argument(help="the prompt: support/triage", metavar="[ID]")] = None,
+    prompt_id: Annotated[str | None, typer.Argument(help="the prompt: support/triage", metavar="ID")] = None,
     everything: Annotated[bool, typer.Option("--all", help="every prompt of the folder that has tests")] = False,
     tiers: Annotated[str | None, typer.Option(help="only these tiers, with commas: small,large")] = None,
     directory: Dir = None,

@@ -81,6 +81,31 @@ def test_an_engine_that_fails_is_a_failure_and_is_asked_again_the_next_time(worl
     assert sorted(receipt.count.passed for receipt in receipts(tmp_path)) == [CASES - 1, CASES]
 
 
+def test_a_judge_is_the_safe_tiers_model_and_is_started_for_it(world: World, tmp_path: Path) -> None:
+    def judging(call: Call) -> Script:
+        is_judge = "You grade" in call.body["messages"][0]["content"]
+        return [Say('{"reason": "kind", "score": 1, "pass": true}' if is_judge else "a")]
+
+    world.plays["large"] = judging
+    rubric = "tests:\n  - {vars: {text: x}, assert: [{type: llm-rubric, value: is kind}]}\n"
+    (world.prompts / "sort/tests.yaml").write_text(f"gate: {{default: 0.04}}\n{rubric}")
+    world.run("test", "sort", "--tiers", "small")
+    assert world.asked == {"small": 1, "large": 1}
+    world.run("test", "sort", "--tiers", "large", "--again")
+    assert len([engine for engine in world.engines if engine.model == "large"]) == 2, "one engine asks and judges"
+    [one, other] = receipts(tmp_path)
+    assert one.binding.judge == other.binding.judge != ""
+
+
+def test_a_margin_is_held_against_the_safe_tiers_earlier_receipt(world: World) -> None:
+    tests = world.prompts / "sort/tests.yaml"
+    tests.write_text(tests.read_text().replace("default: 0.8", "default: safe-0.3"))
+    said = " ".join(world.run("test", "sort", "--tiers", "small", code=1).split())
+    assert "the safe tier has no valid receipt of these cases" in said
+    world.run("test", "sort", "--tiers", "large")
+    world.run("test", "sort", "--tiers", "small")
+
+
 def test_one_case_leaves_no_receipt(world: World, tmp_path: Path) -> None:
     world.plays["large"] = wrong_on(3)
     said = world.run("test", "sort", "--case", "c3", "--tiers", "large", code=1)

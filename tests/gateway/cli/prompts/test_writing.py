@@ -55,6 +55,12 @@ def test_lint_reads_the_suite_too_and_prints_json(world: World) -> None:
     assert {one["variant"] for one in document["prefixes"]} == {"base", "small"}
 
 
+def test_lint_counts_in_the_models_own_tokens_where_it_may_start_them(world: World) -> None:
+    document = json.loads(world.run("lint", "--json", "--tokens"))
+    by_variant = {one["variant"]: one["tokens"] for one in document["prefixes"]}
+    assert by_variant == {"base": {"large": 4}, "small": {"small": 3}}, "words, to a scripted engine"
+
+
 def test_render_shows_what_the_tier_is_told_and_checks_variables_as_the_gateway_does(world: World) -> None:
     said = world.run("render", "sort", "--var", "text=[/bold] it", "--tier", "small")
     assert "a or b? [/bold] it" in said
