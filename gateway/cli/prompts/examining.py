@@ -1,7 +1,7 @@
 """Suites run on tiers, one model after the other: what came of each, its receipt, and how it stands to its bars."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -99,6 +99,15 @@ def parameters_of(template: Template, tier: str) -> Mapping[str, Any]:
     return parameters
 
 
+def as_before(one: Tested, earlier: Sequence[Receipt]) -> Tested:
+    """*one* with the *earlier* receipt that shows the same, where no answer is new: that is no other run."""
+    if one.examination.kept < one.examination.answers:
+        return one
+    receipt = one.receipt
+    same = (r for r in earlier if (r.tier, r.binding, r.results) == (receipt.tier, receipt.binding, receipt.results))
+    return replace(one, receipt=next(same, receipt))
+
+
 def held(job: Job, tested: Sequence[Tested], models: Models, policy: Policy, earlier: Sequence[Receipt]) -> Gate:
     """The bars of one prompt on the tiers that it was run on. A margin is held against the safe tier, whose receipt may
     be an *earlier* one.
@@ -111,7 +120,7 @@ def held(job: Job, tested: Sequence[Tested], models: Models, policy: Policy, ear
         served.append(Served(safe.tier, lineup.binding(job.template, safe.tier, safe.build, job.suite)))
     return gate(
         served,
-        [*earlier, *(one.receipt for one in tested)],
+        {receipt.id: receipt for receipt in [*earlier, *(one.receipt for one in tested)]}.values(),
         bars_of(job.template, policy, job.suite),
         safe_tier=safe.tier,
         confidence=lineup.confidence,

@@ -36,15 +36,3 @@ def kept_receipts(settings: Settings) -> Iterator[Receipt]:
 
 def _folder(settings: Settings) -> Path:
     return settings.data_dir / "prompts" / "receipts"
-
-
-def same_run(settings: Settings, receipt: Receipt) -> Receipt | None:
-    """An earlier receipt that shows the same of the same: where no answer is new, the run is no other."""
-    return next(
-        (
-            earlier
-            for earlier in kept_receipts(settings)
-            if (earlier.tier, earlier.binding, earlier.results) == (receipt.tier, receipt.binding, receipt.results)
-        ),
-        None,
-    )

@@ -14,10 +14,10 @@ from rich.markup import escape
 from gateway.cli.prompts import measured
 from gateway.cli.prompts.answers import kept_answers
 from gateway.cli.prompts.asking import Models, models_at, models_here
-from gateway.cli.prompts.examining import Tested, held, jobs_of, mock, run
+from gateway.cli.prompts.examining import Tested, as_before, held, jobs_of, mock, run
 from gateway.cli.prompts.place import Dir, PromptsFailed, case_of, folder_at, prompt_in, suite_of
 from gateway.cli.prompts.published import is_there, library_store
-from gateway.cli.prompts.receipts import keep_receipt, kept_receipts, same_run
+from gateway.cli.prompts.receipts import keep_receipt, kept_receipts
 from gateway.cli.prompts.shown import document, show
 from gateway.cli.prompts.sides import take_receipts
 from gateway.cli.prompts.tiers import Target, chosen, lineup_of, targets_of
@@ -159,10 +159,12 @@ async def _test(
                 bar.update(tasks[target], advance=more, description=f"{target.tier} {prompt_id}")
 
             tested = await run(jobs, models, settings, folder.policy, kept, progress)
+        earlier = list(kept_receipts(settings))
+        tested = [as_before(one, earlier) for one in tested]
         gates = {}
         for job in jobs:
             of_job = [one for one in tested if one.job is job]
-            gates[job.template.id] = held(job, of_job, models, folder.policy, list(kept_receipts(settings)))
+            gates[job.template.id] = held(job, of_job, models, folder.policy, earlier)
         return tested, gates
 
 
@@ -172,16 +174,12 @@ def _models(settings: Settings, url: str | None, key: str | None) -> AbstractAsy
 
 
 def _keep(settings: Settings, tested: Sequence[Tested]) -> None:
-    """As files, and in the database where that has the version. A run without a new answer is the one before."""
-    kept = []
+    """As files, and in the database where that has the version."""
     for one in tested:
-        examination = one.examination
-        earlier = same_run(settings, one.receipt) if examination.kept == examination.answers else None
-        if earlier is None:
-            keep_receipt(settings, one.receipt)
-        kept.append((earlier or one.receipt).id)
+        keep_receipt(settings, one.receipt)
     if is_there(settings):
         with library_store(settings) as store:
             take_receipts(settings, store)
-    more = f" and {len(kept) - SHOWN_RECEIPTS} more" if len(kept) > SHOWN_RECEIPTS else ""
-    console.print(f"\nreceipts: {', '.join(kept[:SHOWN_RECEIPTS])}{more}", highlight=False, soft_wrap=True)
+    ids = [one.receipt.id for one in tested]
+    more = f" and {len(ids) - SHOWN_RECEIPTS} more" if len(ids) > SHOWN_RECEIPTS else ""
+    console.print(f"\nreceipts: {', '.join(ids[:SHOWN_RECEIPTS])}{more}", highlight=False, soft_wrap=True)

@@ -60,6 +60,7 @@ def test_what_was_answered_is_not_asked_again_until_something_changes(world: Wor
     assert "20 of them kept from before" in " ".join(world.run("test", "sort", "--tiers", "large").split())
     assert world.asked["large"] == CASES
     assert len(receipts(tmp_path)) == 1, "a run without a new answer is no other run"
+    assert "runs" not in world.run("test", "sort", "--tiers", "large")
     tests = world.prompts / "sort/tests.yaml"
     tests.write_text(tests.read_text().replace("x3 a", "y3 a"))
     world.run("test", "sort", "--tiers", "large")
@@ -161,6 +162,16 @@ async def test_a_running_gateway_is_asked_by_the_models_names(
 async def run_there(command: Callable[[], str]) -> str:
     """In a thread of its own, as the gateway lives in the test's."""
     return await anyio.to_thread.run_sync(command)
+
+
+def test_answers_that_cannot_be_kept_are_told_before_the_work(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "prompts" / "answers.db"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no database" * 100)
+    said = " ".join(world.run("test", "sort", code=1).split())
+    assert "answers cannot be kept there" in said
+    assert "remove the file" in said
+    assert not world.engines
 
 
 def test_kept_answers_are_bounded_and_the_newest_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
