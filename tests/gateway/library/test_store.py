@@ -310,7 +310,7 @@ def test_an_override_serves_until_it_runs_out_then_the_safe_tier_alone_and_says_
     assert tiers(store, now=A_DAY) == {"large"}
     ended = standing_of(store.records(), LINEUP, A_DAY)
     assert ended.until is None
-    assert "ran out at 2026-11-26 12:00 UTC: it is sent to large alone" in ended.alarms[0]
+    assert "ran out at 2026-01-02 12:00 UTC: it is sent to large alone" in ended.alarms[0]
     [logged] = store.history(PROMPT)
     assert (logged.by, logged.override) == ("boss", Override("boss", "the old one leaks", A_DAY))
     assert {row["tier"] for row in logged.failing} == {"small", "large"}

@@ -14,7 +14,7 @@ from prompts.template import Routing, Template, Text
 
 PROMPT = "support/triage"
 NO_POLICY = Policy()
-NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 LINEUP = Lineup((("small", "build-small"), ("large", "build-large")), 0.95)
 CASES = 20
 SUITE = Suite(
