@@ -25,6 +25,7 @@ from gateway.api import feedback as feedback_api
 from gateway.api import files as files_api
 from gateway.api import messages
 from gateway.api import operations as operations_api
+from gateway.api import prompts as prompts_api
 from gateway.api import responses as responses_api
 from gateway.api.description import describe
 from gateway.batching.runner import BatchRunner
@@ -71,6 +72,7 @@ ROOMS = (
     files_api,
     batches_api,
     feedback_api,
+    prompts_api,
     operations_api,
     admin_api,
 )

@@ -112,6 +112,12 @@ class LibraryStore:
             raise PromptNotFound(f"there is no prompt {prompt!r}")
         return [self._saved(row, excluded) for row in rows]
 
+    def numbers(self, prompt: str) -> frozenset[int]:
+        """Of its versions; empty where there is no such prompt."""
+        with self._database.connect() as connection:
+            wanted = select(prompt_versions.c.number).where(prompt_versions.c.prompt == prompt)
+            return frozenset(connection.execute(wanted).scalars())
+
     def history(self, prompt: str, label: str | None = None) -> list[Move]:
         """The moves of its labels, or of one, the newest first."""
         wanted = select(prompt_moves).where(prompt_moves.c.prompt == prompt).order_by(prompt_moves.c.id.desc())

@@ -8,8 +8,11 @@ A suite and the policy have one door each while there are files: `library.yaml` 
 a `tests.yaml` is the suite; with `source: records` only until there is another.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Literal
 
@@ -59,14 +62,18 @@ class Synced:
     conflicts: tuple[Conflict, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the records have of one prompt: numbers by digest, the newest that is no draft, and what was agreed on."""
+class _OnlyLooked(Exception):
+    """Nothing is to be kept of it."""
 
-    numbers: Mapping[str, int]
-    head: int
-    agreed: str | None
-    head_then: int
+
+def look(store: LibraryStore, root: Path) -> Synced:
+    """What `sync` would do now; nothing is changed. Raises what it does."""
+    read = _read(root)
+    done = Synced()
+    with suppress(_OnlyLooked), store.writing() as connection:
+        done, _ = _take(store, connection, read, "files", None)
+        raise _OnlyLooked
+    return done
 
 
 def sync(store: LibraryStore, root: Path, *, author: str = "files", keep: Side | None = None) -> Synced:
@@ -74,46 +81,41 @@ def sync(store: LibraryStore, root: Path, *, author: str = "files", keep: Side |
 
     Raises FolderRefused with a line for every mistake, and NumberTaken where a version has two contents.
     """
-    folder, suites = read_folder(root)
-    locked = read_lock(root)
-    saved: list[str] = []
-    ahead: list[str] = []
-    changed: list[str] = []
-    conflicts: list[Conflict] = []
-    now_locked: dict[str, Locked] = {}
+    read = _read(root)
     with store.writing() as connection:
-        store.set_policy_in(connection, folder.policy)
-        for prompt_id, prompt in sorted(folder.prompts.items()):
-            lock, digest = locked.get(prompt_id), prompt.template.digest
-            known = _known(connection, prompt_id, lock)
-            _check_number(store, root, prompt_id, lock, known)
-            if digest not in known.numbers and known.head > known.head_then and keep is None:
-                conflicts.append(_conflict(store, prompt, known))
-                if lock is not None:
-                    now_locked[prompt_id] = lock
-                continue
-            if digest not in known.numbers and known.head > known.head_then and keep == "records":
-                _agree(connection, prompt_id, digest, known.head)  # the files may stay behind
-                ahead.append(f"{prompt_id}@{known.head}")
-                continue
-            number = known.numbers.get(digest)
-            if number is None:
-                pinned = lock.version if lock is not None and lock.digest == digest else None
-                parent = known.numbers.get(known.agreed or "")
-                version = store.save_in(connection, prompt.template, "file", author, "", parent, pinned)
-                number = version.number
-                saved.append(version.name)
-            elif digest == known.agreed and known.head > known.head_then:
-                ahead.append(f"{prompt_id}@{known.head}")
-            now_locked[prompt_id] = Locked(number, digest)
-            if digest != known.agreed:
-                _agree(connection, prompt_id, digest, max(number, known.head))
-        for prompt_id, suite in suites.items():
-            if prompt_id in now_locked and _takes_suite(store, connection, folder, prompt_id, suite):
-                store.add_suite_in(connection, prompt_id, suite, author)
-                changed.append(prompt_id)
-    _lock(root, now_locked)
-    return Synced(tuple(saved), tuple(ahead), tuple(changed), tuple(conflicts))
+        done, locked = _take(store, connection, read, author, keep)
+    _lock(root, locked)
+    return done
+
+
+class Step(Enum):
+    """What is to be done with one prompt's files."""
+
+    AGREED = "both have the same"
+    NEW = "a new version"
+    AHEAD = "the records have moved on, the files have not"
+    LEFT = "the files are known, and left behind"
+    CONFLICT = "both have changed"
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the records have of one prompt: numbers by digest, the newest that is no draft, and what was agreed on."""
+
+    numbers: Mapping[str, int]
+    head: int = 0
+    agreed: str | None = None
+    head_then: int = 0
+
+
+def step(digest: str, known: Known, keep: Side | None = None) -> Step:
+    """Of files whose content has *digest*."""
+    number, moved_on = known.numbers.get(digest), known.head > known.head_then
+    if digest == known.agreed:
+        return Step.AHEAD if moved_on or number is None else Step.AGREED
+    if not moved_on or number == known.head or keep == "files":
+        return Step.NEW if number is None else Step.AGREED
+    return Step.CONFLICT if keep is None else Step.LEFT
 
 
 def read_folder(root: Path) -> tuple[Folder, Mapping[str, Suite]]:
@@ -137,20 +139,66 @@ def read_folder(root: Path) -> tuple[Folder, Mapping[str, Suite]]:
     return folder, suites
 
 
-def _known(connection: Connection, prompt_id: str, lock: Locked | None) -> _Known:
+@dataclass(frozen=True, slots=True)
+class _Read:
+    root: Path
+    folder: Folder
+    suites: Mapping[str, Suite]
+    locked: Mapping[str, Locked]
+
+
+def _read(root: Path) -> _Read:
+    folder, suites = read_folder(root)
+    return _Read(root, folder, suites, read_lock(root))
+
+
+def _take(
+    store: LibraryStore, connection: Connection, read: _Read, author: str, keep: Side | None
+) -> tuple[Synced, Mapping[str, Locked]]:
+    """What came of it, and what the lock file is to say."""
+    names: dict[Step, list[str]] = defaultdict(list)
+    conflicts: list[Conflict] = []
+    locked: dict[str, Locked] = {}
+    store.set_policy_in(connection, read.folder.policy)
+    for prompt_id, prompt in sorted(read.folder.prompts.items()):
+        digest, lock = prompt.template.digest, read.locked.get(prompt_id)
+        known = _known(connection, prompt_id, lock)
+        _check_number(store, read.root, prompt_id, lock, known)
+        todo, number = step(digest, known, keep), known.numbers.get(digest)
+        if todo is Step.CONFLICT:
+            conflicts.append(_conflict(store, prompt, known))
+        elif todo is Step.NEW:
+            pinned = lock.version if lock is not None and lock.digest == digest else None
+            parent = known.numbers.get(known.agreed or "")
+            number = store.save_in(connection, prompt.template, "file", author, "", parent, pinned).number
+        if todo in (Step.NEW, Step.AGREED) and digest != known.agreed:
+            _agree(connection, prompt_id, digest, max(number or 0, known.head))
+        elif todo is Step.LEFT:
+            _agree(connection, prompt_id, digest, known.head)
+        names[todo].append(f"{prompt_id}@{number if todo is Step.NEW else known.head}")
+        if number is not None:
+            locked[prompt_id] = Locked(number, digest)
+        elif lock is not None:
+            locked[prompt_id] = lock
+    suites = [prompt_id for prompt_id in read.suites if _set_suite(store, connection, read, prompt_id)]
+    ahead = names[Step.AHEAD] + names[Step.LEFT]
+    return Synced(tuple(names[Step.NEW]), tuple(ahead), tuple(suites), tuple(conflicts)), locked
+
+
+def _known(connection: Connection, prompt_id: str, lock: Locked | None) -> Known:
     c = prompt_versions.c
     rows = connection.execute(select(c.digest, c.number, c.origin).where(c.prompt == prompt_id)).all()
     numbers = {row.digest: row.number for row in rows}
     head = max((row.number for row in rows if row.origin not in DRAFTS), default=0)
     agreed = connection.execute(select(prompt_files).where(prompt_files.c.prompt == prompt_id)).one_or_none()
     if agreed is not None:
-        return _Known(numbers, head, agreed.digest, agreed.head)
+        return Known(numbers, head, agreed.digest, agreed.head)
     if lock is not None and lock.digest in numbers:  # a database that has not seen these files
-        return _Known(numbers, head, lock.digest, numbers[lock.digest])
-    return _Known(numbers, head, None, 0)
+        return Known(numbers, head, lock.digest, numbers[lock.digest])
+    return Known(numbers, head, None, 0)
 
 
-def _check_number(store: LibraryStore, root: Path, prompt_id: str, lock: Locked | None, known: _Known) -> None:
+def _check_number(store: LibraryStore, root: Path, prompt_id: str, lock: Locked | None, known: Known) -> None:
     """Raises NumberTaken."""
     if lock is None:
         return
@@ -162,7 +210,7 @@ def _check_number(store: LibraryStore, root: Path, prompt_id: str, lock: Locked 
         )
 
 
-def _conflict(store: LibraryStore, prompt: FilePrompt, known: _Known) -> Conflict:
+def _conflict(store: LibraryStore, prompt: FilePrompt, known: Known) -> Conflict:
     prompt_id = prompt.template.id
     base = known.numbers.get(known.agreed or "")
     path = prompt.documents["base"].file.path
@@ -179,9 +227,13 @@ def _agree(connection: Connection, prompt_id: str, digest: str, head: int) -> No
     connection.execute(insert(prompt_files).values(prompt=prompt_id, digest=digest, head=head))
 
 
-def _takes_suite(store: LibraryStore, connection: Connection, folder: Folder, prompt_id: str, suite: Suite) -> bool:
-    now = store.suite_in(connection, prompt_id)
-    return now is None or (folder.policy.source == "files" and now != suite)
+def _set_suite(store: LibraryStore, connection: Connection, read: _Read, prompt_id: str) -> bool:
+    """Whether it was set."""
+    suite, now = read.suites[prompt_id], store.suite_in(connection, prompt_id)
+    if now == suite or (now is not None and read.folder.policy.source == "records"):
+        return False
+    store.add_suite_in(connection, prompt_id, suite, "files")
+    return True
 
 
 def _lock(root: Path, locked: Mapping[str, Locked]) -> None:
