@@ -1,22 +1,26 @@
 """pointsman prompts push, pull: what is new in the files goes to the database, and the other way round."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
 
-from gateway.cli.prompts.place import Dir, PromptId, PromptsFailed, path_of, written
+from gateway.cli.prompts.place import Dir, PromptsFailed, path_of, written
 from gateway.cli.prompts.published import library_store, operator
 from gateway.cli.prompts.receipts import kept_receipts
 from gateway.cli.screen import console
 from gateway.library.errors import ReceiptRefused
+from gateway.library.records import DRAFTS
 from gateway.library.store import LibraryStore
 from gateway.library.sync import read_folder, sync
 from gateway.settings import Settings, load_settings
 from prompts.files import files_of
-from prompts.folder import TESTS
-from prompts.reference import LATEST, read_reference, reference
+from prompts.folder import ENDING, PARTIALS, TESTS, Folder
+from prompts.library import PromptNotFound, Version
+from prompts.reference import read_reference
 from prompts.suite_document import document_of
+from prompts.template import BASE
 from prompts.writing import yaml_of
 
 PUSH_HELP = """Take what is new in the files into the database: each new text becomes a version. No label moves.
@@ -27,6 +31,7 @@ twice and the second does nothing.
 """
 PULL_HELP = """Write a prompt of the database into the folder: its newest version, or the one that is named.
 
+Without a name every prompt is written that is newer in the database, or is not in the folder yet. Drafts are left out.
 Files that say what the database does not have are kept, unless --force. Example: pointsman prompts pull
 support/triage@production
 """
@@ -82,7 +87,9 @@ def take_receipts(settings: Settings, store: LibraryStore) -> int:
 
 
 def pull(
-    prompt_id: PromptId,
+    prompt_id: Annotated[
+        str | None, typer.Argument(help="support/triage, or support/triage@4; all that are newer", metavar="ID")
+    ] = None,
     directory: Dir = None,
     force: Annotated[bool, typer.Option("--force", help="write over files that say something else")] = False,
 ) -> None:
@@ -90,31 +97,60 @@ def pull(
     root = path_of(directory)
     with library_store(settings) as store:
         folder, suites = read_folder(root)
-        named = read_reference(prompt_id)
-        wanted = named if "@" in prompt_id else reference(named.id, LATEST)
-        library = store.library()
-        version = library.find(wanted)
-        here = folder.prompts.get(wanted.id)
-        known = {one.template.digest for one in library.versions[wanted.id].values()}
-        if here is not None and here.template.digest not in known and not force:
-            raise PromptsFailed(
-                f"{here.documents['base'].file.path} says what the database does not have; push it first, or --force"
-            )
-        home = root / wanted.id
-        files = {root / path: text for path, text in files_of(version.template).items()}
-        others = {name for other in folder.prompts.values() if other is not here for name in other.template.partials}
-        for path, text in files.items():
-            is_partial = path.parent != home
-            if is_partial and path.exists() and path.stem in others and path.read_text(encoding="utf-8") != text:
-                raise PromptsFailed(f"{path} says something else, which other prompts include; take it over by hand")
-        suite = store.suite(wanted.id)
-        if suite is not None and wanted.id not in suites:
-            files[home / TESTS] = yaml_of(document_of(suite))
-        for old in home.glob("*.prompt.yaml") if home.is_dir() else ():
-            if old not in files:
-                old.unlink()
-        written(files, over=True)
+        versions = [_wanted(store, prompt_id)] if prompt_id else list(_newer(store, folder))
+        for version in versions:
+            _pull(store, folder, version, with_tests=version.template.id not in suites, force=force)
         sync(store, root, author=operator().name)
-    for path in files:
-        console.print(str(path), highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{version.name} is in {root}", highlight=False, soft_wrap=True)
+    for version in versions:
+        console.print(f"{version.name} is in {root / version.template.id}", highlight=False, soft_wrap=True)
+    if not versions:
+        console.print("nothing is newer in the database")
+
+
+def _wanted(store: LibraryStore, named: str) -> Version:
+    """Raises PromptNotFound, ReferenceRefused."""
+    found = read_reference(named)
+    return store.library().find(found) if "@" in named else _newest(store, found.id)
+
+
+def _newest(store: LibraryStore, prompt_id: str) -> Version:
+    """The latest that is no draft: a draft is nobody's text yet. Raises PromptNotFound."""
+    finished = [saved.version for saved in store.saved(prompt_id) if saved.origin not in DRAFTS]
+    if not finished:
+        raise PromptNotFound(f"prompt {prompt_id!r} has drafts only; name one: {prompt_id}@NUMBER")
+    return finished[-1]
+
+
+def _newer(store: LibraryStore, folder: Folder) -> Iterator[Version]:
+    """Of every prompt whose files are not there, or are an older version."""
+    for prompt_id, versions in store.library().versions.items():
+        here = folder.prompts.get(prompt_id)
+        known = {version.template.digest for version in versions.values()}
+        finished = any(saved.origin not in DRAFTS for saved in store.saved(prompt_id))
+        if finished and (here is None or here.template.digest in known):
+            newest = _newest(store, prompt_id)
+            if here is None or here.template.digest != newest.template.digest:
+                yield newest
+
+
+def _pull(store: LibraryStore, folder: Folder, version: Version, *, with_tests: bool, force: bool) -> None:
+    """Raises PromptsFailed where that would lose something."""
+    prompt_id, root = version.template.id, folder.path
+    here, home = folder.prompts.get(prompt_id), root / prompt_id
+    known = {one.template.digest for one in store.library().versions[prompt_id].values()}
+    if here is not None and here.template.digest not in known and not force:
+        path = here.documents[BASE].file.path
+        raise PromptsFailed(f"{path} says what the database does not have; push it first, or --force")
+    files = {root / path: text for path, text in files_of(version.template).items()}
+    others = {name for other in folder.prompts.values() if other is not here for name in other.template.partials}
+    for name in version.template.partials:
+        path = folder.path / PARTIALS / f"{name}.md"
+        if name in others and path.exists() and path.read_text(encoding="utf-8") != files[path]:
+            raise PromptsFailed(f"{path} says something else, which other prompts include; take it over by hand")
+    suite = store.suite(prompt_id)
+    if suite is not None and with_tests:
+        files[home / TESTS] = yaml_of(document_of(suite))
+    for old in home.glob(f"*{ENDING}") if home.is_dir() else ():
+        if old not in files:
+            old.unlink()
+    written(files, over=True)

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from shutil import rmtree
 
 from sqlalchemy import insert
 
@@ -15,6 +16,7 @@ from prompts.folder import load
 from prompts.reference import reference
 from prompts.template import Text
 from tests.gateway.cli.prompts.world import PROMPT, World, wrong_on
+from tests.prompts.trees import write
 
 NEW = PROMPT.replace("Say a or b.", "Say a or b, and nothing else.")
 
@@ -95,11 +97,38 @@ def test_what_is_newer_in_the_database_is_pulled_into_the_files(world: World) ->
     edited_elsewhere("Say a.")
     assert "pointsman prompts pull sort@2" in " ".join(world.run("push").split())
     said = world.run("pull", "sort")
-    assert "sort@2 is in prompts" in said
+    assert "sort@2 is in prompts/sort" in said
     assert load(world.prompts).prompts["sort"].template.messages[0] == Text("system", "Say a.")
     assert set(load(world.prompts).prompts["sort"].template.variants) == {"small"}
     assert "nothing is new" in world.run("push")
     assert "20 cases" in world.run("test", "sort", "--mock"), "its tests are still there"
+
+
+def test_what_is_not_in_the_folder_is_pulled_with_its_tests_and_partials(world: World) -> None:
+    path = world.prompts / "sort/sort.prompt.yaml"
+    write(world.prompts, {"_partials/how.md": "Be brief.\n"})
+    path.write_text(PROMPT.replace("Say a or b.", "Say a or b. {% include 'how' %}"))
+    world.run("push")
+    digest = load(world.prompts).prompts["sort"].template.digest
+    rmtree(world.prompts / "sort")
+    rmtree(world.prompts / "_partials")
+    world.run("pull")
+    assert load(world.prompts).prompts["sort"].template.digest == digest
+    assert "20 cases" in world.run("test", "sort", "--mock")
+    assert "nothing is newer" in world.run("pull")
+    assert "there is no prompt 'nobody'" in world.run("pull", "nobody", code=1)
+
+
+def test_a_partial_that_others_include_is_not_written_over(world: World) -> None:
+    write(world.prompts, {"_partials/how.md": "Be brief.\n"})
+    path = world.prompts / "sort/sort.prompt.yaml"
+    including = PROMPT.replace("Say a or b.", "Say a or b. {% include 'how' %}")
+    path.write_text(including)
+    world.run("push")
+    write(world.prompts, {"_partials/how.md": "Be long.\n"})
+    write(world.prompts, {"other/other.prompt.yaml": including.replace("name: sort", "name: other")})
+    world.run("push")
+    assert "which other prompts include" in " ".join(world.run("pull", "sort@1", code=1).split())
 
 
 def test_what_both_sides_have_changed_is_a_conflict_until_somebody_says_which(world: World) -> None:
