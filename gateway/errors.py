@@ -1,5 +1,6 @@
 """Errors a client can see, each in OpenAI's shape. One class per meaning; the table of meanings is this file."""
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from math import ceil
 from typing import Any
@@ -91,6 +92,34 @@ class ModelNotFound(GatewayError):
 
 class NotFound(GatewayError):
     status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class Overtaken(GatewayError):
+    """What the request would change is not as it was when it was looked at."""
+
+    status, type, code = 412, "invalid_request_error", "precondition_failed"
+
+
+class NotLookedAt(GatewayError):
+    """A change that must say what it was made from, and does not."""
+
+    status, type, code = 428, "invalid_request_error", "precondition_required"
+
+
+class GateClosed(GatewayError):
+    """A prompt's version has not shown that it may serve. `rows`: what it has not shown, beside OpenAI's keys."""
+
+    status, type, code = 409, "invalid_request_error", "prompt_gate"
+
+    def __init__(self, message: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+    def body(self) -> dict[str, Any]:
+        return {"error": {**super().body()["error"], "rows": list(self.rows)}}
+
+    def headers(self) -> dict[str, str]:
+        return {"x-should-retry": "false"}  # OpenAI's clients try again on 409, and no suite runs meanwhile
 
 
 class MethodNotAllowed(GatewayError):

@@ -22,6 +22,8 @@ from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowe
 from gateway.learning.store import RecordStore
 from gateway.learning.watch import Watch
 from gateway.ledger.store import Ledger
+from gateway.library.standing import Standing, safe_tier_of
+from gateway.library.store import LibraryStore
 from gateway.limits.claim import LimitStore
 from gateway.meter import Meter
 from gateway.responses import ResponseStore
@@ -31,6 +33,7 @@ from gateway.settings import Settings
 from gateway.wishes import BEST, CHEAPEST, NO_WISHES, HoldBack, Wishes, refusal, wishes_of
 from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
+from prompts.library import Library, Version
 from prompts.message import template_key
 from router.decision import Basis, Decision, Knowledge, Mode, Question, Strategy
 from router.expected import Expect
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from gateway.tracing.spans import Tracing
 
 log = structlog.get_logger(__name__)
+
+NO_PROMPTS, NO_STANDING = Library(), Standing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,16 @@ class Runtime:
     forecaster: Forecaster
     meter: Meter
     registry: CollectorRegistry
+    prompts: LibraryStore  # the records that the next two are made from
+    library: Library = NO_PROMPTS
+    standing: Standing = NO_STANDING  # of the library's versions
+
+    def prompt_tiers(self, version: Version) -> frozenset[str]:
+        """Where *version* may be sent now, by the library's names for tiers; see `gateway.library.standing`."""
+        known = self.standing.of(version)
+        if known is not None:
+            return known
+        return frozenset((safe_tier_of(version.template, self.prompts.lineup, self.library.policy),))
 
     def ready(self) -> bool:
         """The safe tier can be called, so every request can be answered."""

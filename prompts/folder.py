@@ -140,7 +140,7 @@ def _prompt(
     if said is None or len(reading.faults) > before:
         return None
     try:
-        template = _template(prompt_id, said, variants, partials.texts)
+        template = template_said(prompt_id, said, variants, partials.texts)
     except ValueError as error:
         reading.fault(base, str(error))
         return None
@@ -197,9 +197,10 @@ def fault_of(prompt: Prompt, finding: Finding) -> Fault:
     return Fault(path, line, column, f"{where}: {finding}" if where else str(finding))
 
 
-def _template(
+def template_said(
     prompt_id: str, said: SaidPrompt, variants: Mapping[str, Variant], partials: Mapping[str, str]
 ) -> Template:
+    """What a prompt's file, its tiers' files and the partials that they include say. Raises ValueError for no JSON."""
     messages = parts(said.messages)
     everything = [*messages, *(part for variant in variants.values() for part in variant.messages or ())]
     return Template(

@@ -10,6 +10,10 @@ from gateway.builder import load_knowledge_for, model_store
 from gateway.cli.config import ConfigOption
 from gateway.cli.screen import console
 from gateway.ledger.database import DatabaseError, open_database
+from gateway.library.errors import LibraryError
+from gateway.library.lineup import Lineup
+from gateway.library.store import LibraryStore
+from gateway.library.sync import look
 from gateway.served import served_catalog
 from gateway.settings import Settings, SettingsError, load_settings
 from gateway.tracing.opening import check_installed
@@ -35,6 +39,7 @@ def check(file: ConfigOption = None) -> None:
         "weights": _weights,
         "evidence": _evidence,
         "database": _database,
+        "prompts": _prompts,
         "tracing": _tracing,
     }
     fine = [_passes(name, step, settings) for name, step in steps.items()]
@@ -44,7 +49,7 @@ def check(file: ConfigOption = None) -> None:
 def _passes(name: str, step: Checked, settings: Settings) -> bool:
     try:
         _show(True, name, step(settings))
-    except (CatalogError, DatabaseError, OSError, ValueError) as error:
+    except (CatalogError, DatabaseError, LibraryError, OSError, ValueError) as error:
         _show(False, name, str(error))
         return False
     return True
@@ -101,6 +106,23 @@ def _evidence(settings: Settings) -> str:
 def _database(settings: Settings) -> str:
     open_database(settings.database).dispose()
     return f"{settings.database.split('@')[-1]} is at the newest migration"
+
+
+def _prompts(settings: Settings) -> str:
+    folder = settings.prompts.folder
+    if folder is None:
+        return "no folder of files; those in the database serve"
+    database = open_database(settings.database)
+    lineup = Lineup.of(served_catalog(settings), settings.confidence)
+    try:
+        found = look(LibraryStore(database, lineup, where=settings.database_shown), folder)
+    finally:
+        database.dispose()
+    if found.conflicts:
+        raise ValueError("\n".join(map(str, found.conflicts)))
+    told = [f"{len(found.saved)} new versions"] if found.saved else ["nothing new"]
+    told += [f"the records are ahead with {', '.join(found.ahead)}"] if found.ahead else []
+    return f"{folder}: {'; '.join(told)}"
 
 
 def _tracing(settings: Settings) -> str:

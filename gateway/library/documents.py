@@ -1,0 +1,81 @@
+"""What the management API and the export say of the library, as JSON."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from gateway.library.records import Move, Saved
+from gateway.pages import unix
+from prompts.library import Library, Version
+from router.gate import Gate
+
+
+def prompt_document(library: Library, prompt: str, standing: Mapping[str, frozenset[str]]) -> dict[str, Any]:
+    """`tiers`: where each labelled version may be sent now."""
+    versions = library.versions[prompt]
+    latest = versions[max(versions)]
+    labels = library.labels.get(prompt, {})
+    return {
+        "object": "prompt",
+        "id": prompt,
+        "description": latest.template.description,
+        "latest": latest.number,
+        "labels": dict(sorted(labels.items())),
+        "tiers": {label: sorted(standing.get(versions[at].name, ())) for label, at in sorted(labels.items())},
+    }
+
+
+def version_document(saved: Saved, labels: Mapping[str, int], tiers: frozenset[str] | None) -> dict[str, Any]:
+    """With the whole template, in its canonical form."""
+    version = saved.version
+    return {
+        **version_line(saved, labels, tiers),
+        "template": orjson.loads(version.template.canonical),
+    }
+
+
+def version_line(saved: Saved, labels: Mapping[str, int], tiers: frozenset[str] | None) -> dict[str, Any]:
+    version = saved.version
+    return {
+        "object": "prompt.version",
+        "id": version.template.id,
+        "version": version.number,
+        "digest": version.template.digest,
+        "labels": _labels_at(version, labels),
+        "excluded": sorted(version.excluded),
+        "tiers": sorted(tiers or ()),
+        "parent": saved.parent,
+        "origin": saved.origin,
+        "author": saved.author,
+        "message": saved.message,
+        "created_at": unix(saved.created_at),
+    }
+
+
+def move_document(move: Move) -> dict[str, Any]:
+    override = move.override
+    return {
+        "object": "prompt.label",
+        "prompt": move.prompt,
+        "label": move.label,
+        "version": move.went_to,
+        "from": move.came_from,
+        "excluded": sorted(move.excluded),
+        "by": move.by,
+        "message": move.message,
+        "at": unix(move.at),
+        "override": None
+        if override is None
+        else {"role": override.role, "reason": override.reason, "until": unix(override.until)},
+        "failing": list(move.failing),
+    }
+
+
+def gate_document(gate: Gate) -> dict[str, Any]:
+    return {"object": "prompt.gate", "opens": gate.opens, "rows": [asdict(row) for row in gate.rows]}
+
+
+def _labels_at(version: Version, labels: Mapping[str, int]) -> list[str]:
+    return sorted(label for label, number in labels.items() if number == version.number)

@@ -1,0 +1,296 @@
+"""Whatever is done through whichever door, in whatever order: a gated label never serves what has not proved itself.
+
+The oracle here is written anew: of each tier it knows the last receipt that was made of what serves now.
+"""
+
+import asyncio
+import random
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sqlalchemy import Engine
+
+from gateway.ledger.database import open_database
+from gateway.library.errors import LibraryError
+from gateway.library.exchange import exported, take
+from gateway.library.lineup import Lineup
+from gateway.library.publishing import publish
+from gateway.library.records import Override, Who
+from gateway.library.standing import Standing
+from gateway.library.store import LibraryStore
+from gateway.library.sync import sync
+from prompts.library import PromptNotFound
+from prompts.promptfile import LabelPolicy, Policy
+from prompts.receipt import Receipt
+from prompts.reference import read_reference
+from prompts.suite import Suite
+from prompts.template import Template
+from tests.gateway.library.test_api import LABEL, NEW, PATH, canonical, managed
+from tests.gateway.library.world import CASES, LINEUP, NOW, PROMPT, SUITE, rebuilt, receipt, template
+from tests.gateway.wire import OpenRig
+
+TIERS = ("small", "large")
+TEMPLATES = [template(), template("Say no."), template("Small only.", tiers=("small",))]
+OTHER = Suite(tuple(replace(case, id=f"{case.id}x") for case in SUITE.cases), SUITE.bars)
+SUITES = {suite.digest: suite for suite in (SUITE, OTHER)}
+LINEUPS = [LINEUP, rebuilt(LINEUP, ["small"]), rebuilt(LINEUP, ["large"])]
+POLICY = Policy(labels={"production": LabelPolicy(gated=True), "live": LabelPolicy(gated=True, roles=("boss",))})
+LABELS = ("production", "live", "staging")
+WHO = [Who("ann"), Who("boss", frozenset({"boss"}))]
+FILE = "messages: [{role: user, content: 'From a file, NUMBER.'}]\nrouting: {bar: 0.5}\n"
+
+at = st.integers(1, 5)
+labels = st.sampled_from(LABELS)
+lineups = st.sampled_from(range(len(LINEUPS)))
+
+
+@dataclass
+class Oracle:
+    """What was told to the library, in the order of its making."""
+
+    suite: Suite | None = None
+    receipts: list[Receipt] | None = None
+
+    def passes(self, of: Template, tier: str, lineup: Lineup) -> bool:
+        """Its last whole run on the build that serves the tier has passed every case, which is what 0.8 of 20 asks."""
+        if self.suite is None:
+            return False
+        build = dict(zip(TIERS, (build for _, build in lineup.models), strict=True))[tier]
+        now = lineup.binding(of, tier, build, self.suite)
+        runs = [r for r in self.receipts or () if r.binding == now and r.tier == tier and len(r.results) == CASES]
+        return bool(runs) and max(runs, key=lambda r: (r.made_at, -r.count.passed)).count.passed == CASES
+
+
+def tiers_of(of: Template) -> tuple[str, ...]:
+    return of.routing.tiers or TIERS
+
+
+class Doors(RuleBasedStateMachine):
+    """Two workers on one database, which may serve different builds for a while, as a rolling change has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(mkdtemp(prefix="pointsman-doors-"))
+        self.database: Engine = open_database(f"sqlite:///{self.folder / 'x.db'}")
+        self.now = NOW
+        self.oracle = Oracle(receipts=[])
+        self.workers = [LibraryStore(self.database, LINEUP, clock=lambda: self.now) for _ in range(2)]
+        self.files = 0
+
+    def teardown(self) -> None:
+        self.database.dispose()
+        rmtree(self.folder)
+
+    @initialize()
+    def begins(self) -> None:
+        with self.workers[0].writing() as connection:
+            self.workers[0].set_policy_in(connection, POLICY)
+        for of in TEMPLATES:
+            self.workers[0].save(of, origin="api", author="ann")
+
+    @rule(hours=st.integers(1, 30))
+    def time_goes_by(self, hours: int) -> None:
+        self.now += timedelta(hours=hours)
+
+    @rule(worker=st.integers(0, 1), lineup=lineups)
+    def another_build_serves(self, worker: int, lineup: int) -> None:
+        self.workers[worker] = self.workers[worker].serving(LINEUPS[lineup])
+
+    @rule(which=st.sampled_from(sorted(SUITES)))
+    def another_suite_is_asked(self, which: str) -> None:
+        self.oracle.suite = SUITES[which]
+        self.workers[0].add_suite(PROMPT, SUITES[which], author="ann")
+
+    @precondition(lambda self: self.oracle.suite is not None)
+    @rule(
+        number=st.integers(0, 2),
+        tiers=st.sets(st.sampled_from(TIERS), min_size=1),
+        lineup=lineups,
+        passed=st.sampled_from((CASES, CASES, CASES, CASES - 1, 0)),
+        kept=st.sampled_from((CASES, CASES, CASES, CASES - 5)),
+        door=st.sampled_from(("store", "import")),
+    )
+    def a_suite_was_run(self, number: int, tiers: set[str], lineup: int, passed: int, kept: int, door: str) -> None:
+        assert self.oracle.suite is not None
+        for tier in sorted(tiers):
+            of, suite = TEMPLATES[number], self.oracle.suite
+            made = receipt(of, tier, passed=passed, lineup=LINEUPS[lineup], suite=suite, made_at=self.now)
+            made = replace(made, results=made.results[:kept])
+            if door == "store":
+                try:
+                    self.workers[0].add_receipt(PROMPT, made, author="ann")
+                except LibraryError:
+                    assert kept < CASES
+                    continue
+            else:
+                line = orjson.dumps({"kind": "receipt", "prompt": PROMPT, "receipt": made.document()})
+                assert bool(take(self.workers[1], line, "ann").left_out) == (kept < CASES)
+            if kept == CASES:
+                assert self.oracle.receipts is not None
+                self.oracle.receipts.append(made)
+
+    @rule(
+        worker=st.integers(0, 1),
+        label=labels,
+        number=at,
+        expected=st.none() | at,
+        seen=st.booleans(),
+        excluded=st.sets(st.sampled_from(TIERS)),
+        who=st.sampled_from(WHO),
+        hours=st.none() | st.integers(-1, 40),
+    )
+    def somebody_moves_a_label(
+        self,
+        worker: int,
+        label: str,
+        number: int,
+        expected: int | None,
+        seen: bool,
+        excluded: set[str],
+        who: Who,
+        hours: int | None,
+    ) -> None:
+        store = self.workers[worker]
+        if seen:  # as one does who has looked
+            expected = store.library().labels.get(PROMPT, {}).get(label)
+        override = None if hours is None else Override("boss", "hurry", self.now + timedelta(hours=hours))
+        try:
+            move = store.move_label(
+                PROMPT, label, number, expected=expected, by=who, excluded=excluded, override=override
+            )
+        except (LibraryError, PromptNotFound):
+            return
+        self.check_move(store, label, number, move.excluded, move.override, who)
+
+    @rule(worker=st.integers(0, 1), label=labels, who=st.sampled_from(WHO))
+    def somebody_rolls_back(self, worker: int, label: str, who: Who) -> None:
+        store = self.workers[worker]
+        expected = store.library().labels.get(PROMPT, {}).get(label)
+        try:
+            move = store.rollback(PROMPT, label, expected=expected, by=who)
+        except (LibraryError, PromptNotFound):
+            return
+        self.check_move(store, label, move.went_to, move.excluded, move.override, who)
+
+    @rule(worker=st.integers(0, 1))
+    def an_export_is_imported(self, worker: int) -> None:
+        before = self.workers[0].library().labels
+        take(self.workers[worker], b"".join(exported(self.workers[1 - worker])), "ann")
+        assert self.workers[0].library().labels == before
+
+    @rule(new=st.booleans(), policy=st.sampled_from(["", "tiers: [small, large]\n"]))
+    def files_are_taken(self, new: bool, policy: str) -> None:
+        """The folder's policy gates the same labels; its prompt is the one that labels point to."""
+        self.files += new
+        root = self.folder / "prompts"
+        path = root / PROMPT / "triage.prompt.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(FILE.replace("NUMBER", str(self.files)))
+        gated = "labels: {production: {gated: true}, live: {gated: true, roles: [boss]}}\n"
+        (root / "library.yaml").write_text(policy + gated)
+        before = self.workers[0].library().labels
+        sync(self.workers[0], root, keep="files")
+        assert self.workers[1].library().labels == before
+
+    def check_move(
+        self,
+        store: LibraryStore,
+        label: str,
+        number: int,
+        excluded: frozenset[str],
+        override: Override | None,
+        who: Who,
+    ) -> None:
+        if not POLICY.labels.get(label, LabelPolicy()).gated:
+            return
+        of = store.library().versions[PROMPT][number].template
+        asked = [tier for tier in tiers_of(of) if tier not in excluded]
+        assert asked
+        if all(self.oracle.passes(of, tier, store.lineup) for tier in asked):
+            return
+        assert override is not None
+        assert label == "live"
+        assert "boss" in who.roles
+        assert override.until > self.now
+
+    @invariant()
+    def nothing_unproved_serves(self) -> None:
+        for store in self.workers:
+            published = publish(store, Standing(), self.clock)
+            overrides = store.records().overrides.get(PROMPT, {})
+            labels = published.library.labels.get(PROMPT, {})
+            for label in ("production", "live"):
+                if label not in labels:
+                    continue
+                version = published.library.find(read_reference(f"{PROMPT}@{label}"))
+                sent = published.standing.tiers[version.name]
+                of, safe = version.template, tiers_of(version.template)[-1]
+                runs = any(until > self.now for name, until in overrides.items() if labels[name] == version.number)
+                assert sent <= {*tiers_of(of)}
+                assert not sent & version.excluded
+                unproved = {t for t in sent if not self.oracle.passes(of, t, store.lineup)}
+                assert unproved <= {safe} or runs, (sent, unproved, label)
+
+    def clock(self) -> datetime:
+        return self.now
+
+
+TestDoors = Doors.TestCase
+TestDoors.settings = settings(max_examples=60, stateful_step_count=30)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seed", range(3))
+async def test_many_admins_at_once_through_the_front_door_never_get_a_failing_version_served(
+    rig: OpenRig, seed: int
+) -> None:
+    """Half of them with an If-Match that was right a while ago."""
+    chance = random.Random(seed)
+    async with managed(rig) as r:
+        lineup = r.builder.runtime.prompts.lineup
+        oracle = Oracle(SUITE, [])
+        for of in TEMPLATES:
+            body = {"id": PROMPT, "template": canonical(of)}
+            assert (await r.http.post("/v1/prompts", json=body)).status_code == 200
+        assert (await r.http.put(f"{PATH}/suite", json=suite_document())).status_code == 200
+        answers: set[int] = set()
+        for _ in range(12):
+            places = {str(n): f'"{n}"' for n in range(1, 4)}
+            moves = []
+            for _ in range(6):
+                seen = chance.choice([NEW, *({"if-match": place} for place in places.values())])
+                body = {"version": chance.randint(1, 3), "excluded": chance.choice([[], ["small"]])}
+                moves.append(r.http.put(LABEL, json=body, headers=seen))
+            of, tier = chance.choice(TEMPLATES), chance.choice(TIERS)
+            passed = chance.choice((CASES, CASES, 3))
+            made = receipt(of, tier, passed=passed, lineup=lineup, made_at=NOW + timedelta(seconds=len(answers)))
+            made = replace(made, made_at=NOW + timedelta(minutes=len(oracle.receipts or [])))
+            assert oracle.receipts is not None
+            oracle.receipts.append(made)
+            done = await asyncio.gather(*moves, r.http.post(f"{PATH}/receipts", json=made.document()))
+            answers |= {answer.status_code for answer in done}
+            await r.builder.publish()
+            runtime = r.builder.runtime
+            for number in runtime.library.labels.get(PROMPT, {}).values():
+                version = runtime.library.versions[PROMPT][number]
+                safe = tiers_of(version.template)[-1]
+                for sent in runtime.prompt_tiers(version) - {safe}:
+                    assert oracle.passes(version.template, sent, lineup)
+                assert not runtime.prompt_tiers(version) & version.excluded
+        assert answers <= {200, 400, 409, 412}
+        assert {200, 409, 412} <= answers
+
+
+def suite_document() -> dict[str, Any]:
+    from prompts.suite_document import document_of
+
+    return document_of(SUITE)
