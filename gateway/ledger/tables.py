@@ -51,6 +51,9 @@ charges = Table(
     Column("operation", String(16), comment="chat, completion, embedding, responses, messages, batch or shadow"),
     Column("evidence_group", String(64), comment="whose evidence decided and is earned; NULL when the template's own"),
     Column("decision", Text, comment="JSON (router.transcript); NULL when nothing was weighed, or it is not kept"),
+    Column("prompt", String(512), comment="id of the library's prompt that the request names; NULL when it names none"),
+    Column("prompt_version", Integer, comment="the version that was served, whatever label was asked for"),
+    Column("prompt_variant", String(32), comment="base, or the tier whose own text was said; NULL when none was"),
     Index("charges_at", "at"),
 )
 

@@ -1,0 +1,21 @@
+"""Which version of a prompt a request was answered with."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006_prompted"
+down_revision = "0005"
+
+COLUMNS = ("prompt", "prompt_version", "prompt_variant")
+
+
+def upgrade() -> None:
+    op.add_column("charges", sa.Column("prompt", sa.String(512)))
+    op.add_column("charges", sa.Column("prompt_version", sa.Integer))
+    op.add_column("charges", sa.Column("prompt_variant", sa.String(32)))
+
+
+def downgrade() -> None:
+    with op.batch_alter_table("charges") as charges:  # SQLite cannot drop columns in place
+        for name in COLUMNS:
+            charges.drop_column(name)
