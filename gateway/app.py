@@ -51,6 +51,7 @@ from gateway.workers.crew import ALONE, Crew
 log = structlog.get_logger(__name__)
 
 LEARN_SECONDS = 1.0  # how long what another process has learned may go unnoticed, but for what reading it takes
+PUBLISH_SECONDS = 1.0  # how long a label that another process has moved may go unnoticed; one row is read
 GAUGES_SECONDS = 1.0  # how old the gauges of another process may be; scrapers come every ten seconds or so
 
 # FastAPI traces by itself where its environment says so, exceptions with their texts included: prompts may be in them.
@@ -120,11 +121,13 @@ def _lifespan(  # type: ignore[no-untyped-def]  # FastAPI's own Lifespan type
         await builder.open(settings)
         reloads = _reloader(settings, builder, load) if crew.reloads is None else crew.reloads()
         app.state.reloads = reloads
+        app.state.publish = builder.publish
         try:
             async with reloads.watching(), AsyncExitStack() as beside:
                 if crew.first:  # one process runs batches: it sees to it that no more lines are asked than may be
                     await beside.enter_async_context(_running(BatchRunner(lambda: builder.runtime).run(), "batches"))
                 await beside.enter_async_context(_running(_keep_learning(builder, crew), "learning"))
+                await beside.enter_async_context(_running(_keep_published(builder), "prompts"))
                 if crew.counts is not None:
                     await beside.enter_async_context(_running(_keep_gauges(builder), "gauges"))
                 yield
@@ -158,6 +161,18 @@ async def _keep_learning(builder: Builder, crew: Crew) -> None:
             log.error("the router cannot learn", error=str(error).splitlines()[0])
         except Exception:  # whatever it is, requests are answered by what was known
             log.exception("the router cannot learn")
+
+
+async def _keep_published(builder: Builder) -> None:
+    """Every process sees for itself: whoever has moved a label may be on another machine."""
+    while True:
+        await asyncio.sleep(PUBLISH_SECONDS)
+        try:
+            await builder.publish()
+        except SQLAlchemyError as error:
+            log.error("the prompts cannot be read", error=str(error).splitlines()[0])
+        except Exception:  # whatever it is, what was published is served
+            log.exception("the prompts cannot be read")
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -28,13 +29,18 @@ from gateway.learning.told import Outcomes
 from gateway.learning.watch import Watch
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
+from gateway.library.errors import LibraryError
+from gateway.library.lineup import Lineup
+from gateway.library.publishing import publish, published_since, take_files
+from gateway.library.standing import Standing
+from gateway.library.store import LibraryStore
 from gateway.limits.stores import open_store
 from gateway.meter import Meter, Metrics
 from gateway.responses import ResponseStore
 from gateway.runtime import Runtime
 from gateway.served import served_catalog
 from gateway.sessions import Sessions
-from gateway.settings import Settings
+from gateway.settings import Settings, SettingsError
 from gateway.tracing.opening import TracingOpener
 from gateway.workers.crew import ALONE, Crew
 from models.catalog import Catalog, CatalogError, Model
@@ -108,6 +114,7 @@ class Builder:
         self._caches = CacheOpener(embed_maker)
         self._tracings = TracingOpener(version)
         self._leaving: set[asyncio.Task[None]] = set()
+        self._publishing = asyncio.Lock()  # one at a time, so that nothing older comes after something newer
 
     async def open(self, settings: Settings) -> None:
         """Make everything and start the engines; does not wait for them.
@@ -131,6 +138,9 @@ class Builder:
         self._outcomes = Outcomes(records)
         limits = self._crew.limits or await open_store(settings.limits_place, database)
         knowledge = await anyio.to_thread.run_sync(self._know, catalog, settings)
+        prompts = LibraryStore(database, Lineup.of(catalog, settings.confidence), where=settings.database_shown)
+        await anyio.to_thread.run_sync(partial(self._take_prompts, prompts, settings, starting=True))
+        published = await anyio.to_thread.run_sync(publish, prompts, Standing())
         self.runtime = Runtime(
             settings=settings,
             catalog=catalog,
@@ -156,6 +166,9 @@ class Builder:
             forecaster=Forecaster(),
             meter=meter,
             registry=registry,
+            prompts=prompts,
+            library=published.library,
+            standing=published.standing,
         )
         for engine in self.runtime.engines.values():
             await engine.start()
@@ -189,11 +202,14 @@ class Builder:
         added = self._engines(fresh, settings, old.meter)
         cache, rails = self._caches.open(settings, old.meter.metrics), Rails.of(settings.guardrails)
         knowledge = await anyio.to_thread.run_sync(self._know, catalog, settings)
+        prompts = old.prompts.serving(Lineup.of(catalog, settings.confidence))
         try:
+            await anyio.to_thread.run_sync(partial(self._take_prompts, prompts, settings, starting=False))
             async with asyncio.timeout(READY_TIMEOUT_SECONDS):
                 for name, engine in added.items():
                     await engine.start()
                     await until_ready(fresh.models[name], engine)
+            published = await anyio.to_thread.run_sync(publish, prompts, old.standing)
         except BaseException:
             await _stop(added.values())
             raise
@@ -208,6 +224,9 @@ class Builder:
             cache=cache,
             rails=rails,
             tracing=tracing,
+            prompts=prompts,
+            library=published.library,
+            standing=published.standing,
         )
 
     async def learn(self) -> None:
@@ -223,9 +242,19 @@ class Builder:
         """Let the records know what the ledger has of live traffic. Raises SQLAlchemyError."""
         await anyio.to_thread.run_sync(self._counter.count, self.runtime.settings.learning, self.runtime.knowledge)
 
+    async def publish(self) -> None:
+        """Let the runtime know which prompts there are now, and where each may be sent. Raises SQLAlchemyError."""
+        async with self._publishing:
+            runtime = self.runtime
+            found = await anyio.to_thread.run_sync(published_since, runtime.prompts, runtime.standing)
+            if found is not None:
+                self.runtime = replace(self.runtime, library=found.library, standing=found.standing)
+
     async def swap(self, runtime: Runtime) -> None:
         """From here on *runtime* serves; engines that are not in it end with their last answer."""
-        old, self.runtime = self.runtime, runtime
+        async with self._publishing:
+            newest = await self._newest_prompts(runtime)
+            old, self.runtime = self.runtime, newest
         for name, engine in old.engines.items():
             if runtime.engines.get(name) is not engine:
                 leaving = asyncio.create_task(_leave(engine), name=f"{name} leaves")
@@ -235,6 +264,24 @@ class Builder:
     async def drop(self, runtime: Runtime) -> None:
         """*runtime* was built, and is not to serve."""
         await _stop(e for name, e in runtime.engines.items() if self.runtime.engines.get(name) is not e)
+
+    async def _newest_prompts(self, runtime: Runtime) -> Runtime:
+        """*runtime* with what was published while it was built, so that no label goes back."""
+        try:
+            found = await anyio.to_thread.run_sync(published_since, runtime.prompts, runtime.standing)
+        except SQLAlchemyError as error:
+            log.error("the prompts cannot be read", error=str(error).splitlines()[0])
+            found = None
+        return runtime if found is None else replace(runtime, library=found.library, standing=found.standing)
+
+    def _take_prompts(self, prompts: LibraryStore, settings: Settings, *, starting: bool) -> None:
+        """Let the records know the folder's prompts; one process does. Blocking. Raises SettingsError."""
+        if settings.prompts.folder is None or not self._crew.first:
+            return
+        try:
+            take_files(prompts, settings.prompts.folder, starting=starting)
+        except LibraryError as error:
+            raise SettingsError(str(error)) from error
 
     def _know(self, catalog: Catalog, settings: Settings) -> Knowledge:
         """What the tables say and what was learned since. Blocking."""

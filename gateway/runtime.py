@@ -22,6 +22,8 @@ from gateway.keys import LOOPBACK_CALLER, Caller, Keys, allowed_of, check_allowe
 from gateway.learning.store import RecordStore
 from gateway.learning.watch import Watch
 from gateway.ledger.store import Ledger
+from gateway.library.standing import Standing, safe_tier_of
+from gateway.library.store import LibraryStore
 from gateway.limits.claim import LimitStore
 from gateway.meter import Meter
 from gateway.responses import ResponseStore
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-NO_PROMPTS = Library()
+NO_PROMPTS, NO_STANDING = Library(), Standing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,16 @@ class Runtime:
     forecaster: Forecaster
     meter: Meter
     registry: CollectorRegistry
+    prompts: LibraryStore  # the records that the next two are made from
     library: Library = NO_PROMPTS
+    standing: Standing = NO_STANDING  # of the library's versions
 
-    def prompt_tiers(self, version: Version) -> frozenset[str] | None:
-        """Where *version* may be sent now, by the library's names for tiers; None where it may be sent anywhere."""
-        return None
+    def prompt_tiers(self, version: Version) -> frozenset[str]:
+        """Where *version* may be sent now, by the library's names for tiers; see `gateway.library.standing`."""
+        known = self.standing.of(version)
+        if known is not None:
+            return known
+        return frozenset((safe_tier_of(version.template, self.prompts.lineup, self.library.policy),))
 
     def ready(self) -> bool:
         """The safe tier can be called, so every request can be answered."""

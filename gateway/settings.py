@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Setting
 from gateway.cache.section import CacheSection
 from gateway.guardrails.kinds import RailSettings
 from gateway.learning.section import LearningSection
+from gateway.library.section import PromptsSection
 from gateway.settings_file import NO_FILE, FileSettings, read_settings_file
 from gateway.tracing.section import TracingSection
 from models.catalog import BUILTIN_CATALOG, Model, row_problems
@@ -126,6 +127,7 @@ class Settings(BaseSettings):
 
     learning: LearningSection = LearningSection()
     cache: CacheSection = CacheSection()
+    prompts: PromptsSection = PromptsSection()
     tracing: TracingSection = TracingSection()
     guardrails: tuple[RailSettings, ...] = Field(
         (), description="what may not be asked or answered, in the order it is looked for: kinds blocklist and pii"
@@ -139,6 +141,11 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / 'pointsman.db'}"
+
+    @property
+    def database_shown(self) -> str:
+        """Without a password."""
+        return self.database.split("@")[-1]
 
     @field_validator("bar")
     @classmethod

@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     false,
 )
 
@@ -205,4 +206,88 @@ idempotency = Table(
     Column("created_at", DateTime(timezone=True), nullable=False),
     PrimaryKeyConstraint("caller", "key"),
     Index("idempotency_created_at", "created_at"),
+)
+
+prompt_library = Table(
+    "prompt_library",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False, comment="there is one row: 1"),
+    Column("epoch", BigInteger, nullable=False, comment="counts every change to the tables prompt_*"),
+    Column("policy", Text, comment="JSON of library.yaml; NULL for its defaults"),
+)
+
+prompt_versions = Table(
+    "prompt_versions",
+    metadata,
+    Column("prompt", String(512), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("digest", String(64), nullable=False, comment="SHA-256 of `template`"),
+    Column("template", Text, nullable=False, comment="canonical JSON, never changed"),
+    Column("parent", Integer, comment="the number it was made from"),
+    Column("author", String(128), nullable=False),
+    Column("origin", String(16), nullable=False, comment="file, api, import, generated, optimised or draft"),
+    Column("message", Text, nullable=False),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("prompt", "digest"),
+)
+
+prompt_labels = Table(
+    "prompt_labels",
+    metadata,
+    Column("prompt", String(512), primary_key=True),
+    Column("label", String(36), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("excluded", Text, nullable=False, comment="JSON list: tiers that the version was not let through for"),
+    Column("override_until", DateTime(timezone=True), comment="the gate was shut, and somebody answers for it"),
+)
+
+prompt_moves = Table(
+    "prompt_moves",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("prompt", String(512), nullable=False),
+    Column("label", String(36), nullable=False),
+    Column("came_from", Integer, comment="NULL when the label was new"),
+    Column("went_to", Integer, nullable=False),
+    Column("excluded", Text, nullable=False, comment="JSON list of tiers"),
+    Column("mover", String(128), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("moved_at", DateTime(timezone=True), nullable=False),
+    Column("override_role", String(128)),
+    Column("override_reason", Text),
+    Column("override_until", DateTime(timezone=True)),
+    Column("gate", Text, comment="JSON: the rows that failed, where it was overridden"),
+    Index("prompt_moves_label", "prompt", "label"),
+)
+
+prompt_suites = Table(
+    "prompt_suites",
+    metadata,
+    Column("prompt", String(512), primary_key=True),
+    Column("digest", String(64), primary_key=True, comment="of the cases; the bars may change under it"),
+    Column("document", Text, nullable=False, comment="JSON in the words of tests.yaml"),
+    Column("author", String(128), nullable=False),
+    Column("place", BigInteger, nullable=False, comment="the epoch at which it was set; the highest is asked"),
+    Column("created_at", DateTime(timezone=True), nullable=False),
+)
+
+prompt_receipts = Table(
+    "prompt_receipts",
+    metadata,
+    Column("prompt", String(512), primary_key=True),
+    Column("id", String(32), primary_key=True),
+    Column("tier", String(32), nullable=False),
+    Column("suite", String(64), nullable=False),
+    Column("template", String(64), nullable=False, comment="digest of what the tier was told"),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+    Column("document", Text, nullable=False, comment="JSON of the receipt"),
+    Column("author", String(128), nullable=False),
+)
+
+prompt_files = Table(
+    "prompt_files",
+    metadata,
+    Column("prompt", String(512), primary_key=True),
+    Column("digest", String(64), nullable=False, comment="of the version that files and records last agreed on"),
+    Column("head", Integer, nullable=False, comment="the newest version of the records then"),
 )

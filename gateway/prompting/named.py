@@ -110,12 +110,9 @@ class Named:
         return {n: tier for n, tier in tiers.items() if tier not in ruled_out and (only is None or tier in only)}
 
     def _earned(self, runtime: "Runtime", tiers: Mapping[str, str]) -> Mapping[str, str]:
-        """Those that the version has earned, and in any case the dearest of *tiers*."""
+        """Those that the version has earned, of which its safe tier is always one."""
         earned = runtime.prompt_tiers(self.version)
-        if earned is None or not tiers:
-            return tiers
-        safe = [*tiers.values()][-1]
-        return {name: tier for name, tier in tiers.items() if tier in earned or tier == safe}
+        return {name: tier for name, tier in tiers.items() if tier in earned}
 
     def _variables(self) -> Mapping[str, Any]:
         """Of the metadata of a prompt that is named as a model, what are variables of it: the rest is about something

@@ -10,12 +10,12 @@ import pytest
 from gateway.keys import Grant
 from gateway.learning import shadows
 from gateway.learning.section import LearningSection
+from gateway.library.standing import Standing
 from gateway.limits.budgets import Limits
 from gateway.settings import Settings
 from models.catalog import Catalog
 from models.engine import EngineUnavailable
 from models.scripted import ScriptedEngine
-from prompts.library import Version
 from prompts.promptfile import Policy
 from prompts.render import render
 from prompts.template import Hold, Routing, Text, Variant
@@ -140,20 +140,15 @@ async def test_the_prompts_own_tiers_are_the_ones_that_answer(rig: OpenRig, rout
         assert (await r.http.post(CHAT, json=ASKED)).headers["x-pointsman-model"] == model
 
 
-async def test_what_has_not_earned_a_tier_stays_with_the_safe_one(
-    rig: OpenRig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_tier_is_used_only_where_the_version_has_earned_it(rig: OpenRig) -> None:
+    name = f"{TRIAGE.id}@1"
     async with rig(knowledge_maker=Trusting(TRIAGE)) as r:
         publish(r, LIBRARY)
-        earned: dict[str, frozenset[str] | None] = {"tiers": frozenset()}
-
-        def prompt_tiers(self: object, version: Version) -> frozenset[str] | None:
-            return earned["tiers"]
-
-        monkeypatch.setattr(type(r.runtime), "prompt_tiers", prompt_tiers)
-        assert (await r.http.post(CHAT, json=ASKED)).headers["x-pointsman-model"] == "large"
-        earned["tiers"] = frozenset({"small"})
-        assert (await r.http.post(CHAT, json=ASKED)).headers["x-pointsman-model"] == "small"
+        for earned, model in (({"large"}, "large"), ({"small", "large"}, "small"), (None, "large")):
+            standing = Standing({} if earned is None else {name: frozenset(earned)})
+            r.builder.runtime = replace(r.builder.runtime, standing=standing)
+            response = await r.http.post(CHAT, json=ASKED)
+            assert response.headers["x-pointsman-model"] == model, earned
 
 
 async def test_a_session_does_not_keep_a_prompt_with_a_tier_that_it_may_not_use(rig: OpenRig) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from gateway.library.standing import Standing
 from gateway.settings import Settings
 from models.catalog import Catalog
 from models.engine import Call
-from prompts.library import Library, Version
+from prompts.library import FEW_TIERS, Library, Version
 from prompts.template import Placeholder, Routing, Template, Text, Variant
 from router.bar import Bar, Tally
 from router.decision import Knowledge
@@ -57,8 +58,11 @@ LIBRARY = library(
 
 
 def publish(rig: Rig, library: Library) -> None:
-    """What the gateway has from now on."""
-    rig.builder.runtime = replace(rig.builder.runtime, library=library)
+    """What the gateway has from now on. Every version has earned every tier that it was not promoted without."""
+    tiers = frozenset(library.policy.tiers or FEW_TIERS)
+    versions = [version for numbers in library.versions.values() for version in numbers.values()]
+    standing = Standing({version.name: tiers - version.excluded for version in versions})
+    rig.builder.runtime = replace(rig.builder.runtime, library=library, standing=standing)
 
 
 def excluding(number: int, *tiers: str, of: Library = LIBRARY) -> Library:
