@@ -195,6 +195,18 @@ evidence = Table(
     Index("evidence_updated_at", "updated_at"),
 )
 
+suite_outcomes = Table(
+    "suite_outcomes",
+    metadata,
+    Column("template", String(64), nullable=False, comment="key of a prompt's version"),
+    Column("build", String(64), nullable=False),
+    Column("receipt", String(32), nullable=False, comment="id of the one that the record in `evidence` counted last"),
+    Column("suite", String(64), nullable=False),
+    Column("made_at", Float, nullable=False, comment="the receipt; seconds since 1970"),
+    Column("cases", Text, nullable=False, comment="JSON: whether each passed"),
+    PrimaryKeyConstraint("template", "build"),
+)
+
 idempotency = Table(
     "idempotency",
     metadata,

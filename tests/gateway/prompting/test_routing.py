@@ -38,6 +38,7 @@ from tests.gateway.prompting.world import (
     publish,
     routed,
 )
+from tests.gateway.test_decisions import pointsman
 from tests.gateway.test_second import THREE as OF_THREE
 from tests.gateway.wire import CHAT, OpenRig, error_of, until
 from tests.rig import CATALOG, Rig, say
@@ -240,6 +241,17 @@ async def test_how_much_is_held_back_is_the_prompts_wish_and_a_callers_own_goes_
         r.builder.runtime = replace(r.builder.runtime, strategy=Watching())
         await r.http.post(CHAT, json=ASKED, headers={} if header is None else {"x-pointsman-hold": header})
     assert seen == [checkable]
+
+
+async def test_a_decision_is_explained_with_the_version_and_the_text_that_was_said(rig: OpenRig) -> None:
+    async with rig(knowledge_maker=Trusting(TRIAGE)) as r:
+        publish(r, LIBRARY)
+        response = await r.http.post(CHAT, json=ASKED)
+        await r.charges(1)
+        code, said = await pointsman(r, "route", "explain", response.headers["x-request-id"])
+        assert code == 0, said
+        assert "prompt support/triage@1, small" in said
+        assert "made again: the same choice, small, large" in said
 
 
 # What goes to the engine: request over variant over template, and what is locked is the template's.
