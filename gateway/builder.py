@@ -24,6 +24,7 @@ from gateway.idempotency import IdempotencyStore
 from gateway.keys import Keys, read_pepper
 from gateway.learning.counting import Counter
 from gateway.learning.learner import Learner
+from gateway.learning.receipts import ReceiptCounter
 from gateway.learning.store import RecordStore
 from gateway.learning.told import Outcomes
 from gateway.learning.watch import Watch
@@ -135,6 +136,7 @@ class Builder:
         records = RecordStore(database)
         self._learner = Learner(records)
         self._counter = Counter(database, records)
+        self._receipts = ReceiptCounter(database, records)
         self._outcomes = Outcomes(records)
         limits = self._crew.limits or await open_store(settings.limits_place, database)
         knowledge = await anyio.to_thread.run_sync(self._know, catalog, settings)
@@ -239,8 +241,12 @@ class Builder:
             self.runtime = replace(runtime, knowledge=knowledge)
 
     async def count(self) -> None:
-        """Let the records know what the ledger has of live traffic. Raises SQLAlchemyError."""
-        await anyio.to_thread.run_sync(self._counter.count, self.runtime.settings.learning, self.runtime.knowledge)
+        """Let the records know what the ledger has of live traffic, and receipts of prompts. Raises SQLAlchemyError."""
+        runtime = self.runtime
+        learning, knowledge = runtime.settings.learning, runtime.knowledge
+        await anyio.to_thread.run_sync(self._counter.count, learning, knowledge)
+        prompts, epoch, terms = runtime.prompts, runtime.standing.epoch, learning.terms(knowledge.bar)
+        await anyio.to_thread.run_sync(self._receipts.count, prompts, epoch, knowledge, terms)
 
     async def publish(self) -> None:
         """Let the runtime know which prompts there are now, and where each may be sent. Raises SQLAlchemyError."""

@@ -1,6 +1,6 @@
 """Answering one request, from decision to first block: read this file first. Knows no HTTP."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,12 +10,12 @@ from gateway.cascade import NotReleased, released
 from gateway.errors import of_limit
 from gateway.held import Held
 from gateway.limits.claim import NotReserved
-from gateway.limits.policy import OUTPUT_FIELDS, admit, limits_on, worst_case
+from gateway.limits.policy import OUTPUT_FIELDS, admit, largest, limits_on, worst_case
 from gateway.meter import Tab
 from gateway.schema import Asked
 from gateway.second import Second
 from gateway.wishes import CHOOSING
-from models.catalog import Model
+from models.catalog import Catalog, Model
 from models.engine import Call, ContextTooLong, EngineBusy, EngineError, EngineUnavailable, Operation, Reply
 from router.decision import Decision
 
@@ -44,19 +44,27 @@ async def begin(held: Held, asked: Asked) -> Answer:
     decision, seconds = runtime.decide(asked, caller, held.headers)
     session = _session(held, asked)
     if session is not None and CHOOSING.isdisjoint(held.headers):  # who wishes for an answerer comes first
-        decision = runtime.sessions.stick(session, decision, runtime.catalog.models_for(asked.needs))
+        decision = runtime.sessions.stick(session, decision, _able(runtime.catalog, asked))
     tab.decided(decision, seconds, kept=runtime.settings.keep_decisions)
     runtime.meter.metrics.decided(decision.model, decision.basis)
     search = runtime.cache.search(passed, decision.template, caller, held.headers) if runtime.cache else None
-    answer = await _kept(held, search, decision) if search is not None else None
+    answer = await _kept(held, search, passed, decision) if search is not None else None
     return await _seen(held, passed, answer or await _called(held, passed, decision, session), search)
 
 
-async def _kept(held: Held, search: Search, decision: Decision) -> Answer | None:
+def _able(catalog: Catalog, asked: Asked) -> Sequence[Model]:
+    """The models that could answer, the cheapest first."""
+    able = catalog.models_for(asked.needs)
+    return able if asked.prompt is None else [model for model in able if model.name in asked.prompt.variants]
+
+
+async def _kept(held: Held, search: Search, asked: Asked, decision: Decision) -> Answer | None:
     model = held.runtime.catalog.models[decision.model]
     replayed = await search.find(model)
     if replayed is None:
         return None
+    if asked.prompt is not None:
+        held.charged.told(asked.prompt.variants[model.name])
     held.charged.from_cache(model, replayed.kind, replayed.usage)
     return Answer(decision, model, (), replayed, replayed.kind)
 
@@ -80,8 +88,9 @@ async def _seen(held: Held, asked: Asked, answer: Answer, search: Search | None)
 
 async def _called(held: Held, asked: Asked, decision: Decision, session: str | None) -> Answer:
     runtime, tab = held.runtime, held.charged
+    await _admit(held, asked, decision)
     call = Call(
-        await _admitted(held, asked, decision),
+        _limited(held, asked),
         asked.stream,
         asked.operation,
         asked.include_usage,
@@ -94,10 +103,13 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
     problem: EngineError | None = None
     for place, name in enumerate(decision.order):
         model = runtime.catalog.models[name]
+        if asked.prompt is not None:
+            tab.told(asked.prompt.variants[name])
         tab.calling(model)
         try:
-            told = _told(call, tab)
-            reply = await (_asked(held, name, told, decision) if place == 0 else runtime.engines[name].begin(told))
+            told = _told(_as_told(held, call, asked, name), tab)
+            first = place == 0
+            reply = await (_asked(held, asked, told, decision) if first else runtime.engines[name].begin(told))
         except (EngineUnavailable, EngineBusy, ContextTooLong) as error:
             problem = error
             tab.failed(error)
@@ -107,10 +119,15 @@ async def _called(held: Held, asked: Asked, decision: Decision, session: str | N
             passed_over.append(name)
         else:
             tab.answering(reply)
-            _learn_from(reply, held, asked, decision, model)
+            _learn_from(reply, held, asked.told(name), decision, model)
             return Answer(decision, model, tuple(passed_over), reply)
     assert problem is not None
     raise problem
+
+
+def _as_told(held: Held, call: Call, asked: Asked, model: str) -> Call:
+    """*call* in the words for *model*, where a prompt has words of its own for it."""
+    return call if asked.prompt is None else replace(call, body=_limited(held, asked.told(model)))
 
 
 def _told(call: Call, tab: Tab) -> Call:
@@ -118,15 +135,15 @@ def _told(call: Call, tab: Tab) -> Call:
     return call if tab.trace is None else replace(call, headers={**call.headers, **tab.trace.headers()})
 
 
-async def _asked(held: Held, name: str, call: Call, decision: Decision) -> Reply:
+async def _asked(held: Held, asked: Asked, call: Call, decision: Decision) -> Reply:
     """The first one's answer. Raises EngineError, and NotReleased for an answer that fails its check."""
     runtime = held.runtime
-    engine = runtime.engines[name]
+    engine = runtime.engines[decision.model]
     if decision.check is None:
         return await engine.begin(call)
     if decision.second is None:
         return await released(engine, call, decision.check)
-    second = Second(runtime.engines[decision.second], call)
+    second = Second(runtime.engines[decision.second], _as_told(held, call, asked, decision.second))
     try:
         return await released(engine, call, decision.check, second)
     finally:
@@ -155,26 +172,28 @@ def _forwarded(headers: Mapping[bytes, bytes]) -> Mapping[str, str]:
     return {name.decode(): headers[name].decode("latin-1") for name in FORWARDED.intersection(headers)}
 
 
-async def _admitted(held: Held, asked: Asked, decision: Decision) -> Mapping[str, Any]:
-    """Reserve the worst case of somebody's limits. The body for the engine, which may be told to answer shorter.
-
-    Raises GatewayError when a limit is reached.
-    """
+async def _admit(held: Held, asked: Asked, decision: Decision) -> None:
+    """Reserve the worst case of somebody's limits. Raises GatewayError when a limit is reached."""
     runtime = held.runtime
     holders = limits_on(held.known_caller, decision.template, runtime.keys.budgets)
     if not holders:
-        return asked.body
+        return
     models = [runtime.catalog.models[name] for name in decision.order]
     in_vain = models[:1] if decision.check else []
     if decision.second is not None:
         in_vain = [*in_vain, runtime.catalog.models[decision.second]]
-    worst = worst_case(asked.body, asked.body_bytes, models, in_vain)
+    worst = largest([worst_case(told.body, told.body_bytes, models, in_vain) for told in asked.tellings])
     clamp = runtime.settings.clamp_to_budget
     try:
         held.admission = await admit(runtime.limits, holders, worst, clamp=clamp, now=datetime.now(UTC))
     except NotReserved as problem:
         raise of_limit(problem) from problem
+
+
+def _limited(held: Held, asked: Asked) -> Mapping[str, Any]:
+    """The body for the engine, which is told to answer shorter where the reservation needs it."""
     if held.admission is None or held.admission.max_tokens is None or asked.operation is Operation.EMBEDDING:
         return asked.body
     field = next((name for name in OUTPUT_FIELDS if asked.body.get(name) is not None), "max_tokens")
-    return {**asked.body, field: held.admission.max_tokens}
+    most = held.admission.max_tokens
+    return {**asked.body, field: min(most, asked.body.get(field) or most)}

@@ -28,11 +28,13 @@ class Kept:
     outcome: str
     seconds: float | None
     document: dict[str, Any]
+    prompt: str | None = None  # the version and the text of it that was said, in words
 
 
 def find_decision(database: Engine, request_id: str) -> Kept:
     """Raises NoSuchDecision."""
-    columns = (charges.c.at, charges.c.model, charges.c.outcome, charges.c.decide_seconds, charges.c.decision)
+    names = ("at", "model", "outcome", "decide_seconds", "decision", "prompt", "prompt_version", "prompt_variant")
+    columns = [charges.c[name] for name in names]
     with database.connect() as connection:
         row = connection.execute(select(*columns).where(charges.c.id == request_id)).one_or_none()
     if row is None:
@@ -42,7 +44,8 @@ def find_decision(database: Engine, request_id: str) -> Kept:
             f"nothing was weighed for request {request_id} (its model was named, or routing was off), or decisions are "
             "not kept (POINTSMAN_KEEP_DECISIONS)"
         )
-    return Kept(request_id, row.at, row.model, row.outcome, row.decide_seconds, orjson.loads(row.decision))
+    prompt = f"{row.prompt}@{row.prompt_version}, {row.prompt_variant or 'no text said'}" if row.prompt else None
+    return Kept(request_id, row.at, row.model, row.outcome, row.decide_seconds, orjson.loads(row.decision), prompt)
 
 
 def read_served(database: Engine, passes: dict[str, float], limit: int) -> Iterator[Served]:

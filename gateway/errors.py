@@ -122,6 +122,27 @@ class GateClosed(GatewayError):
         return {"x-should-retry": "false"}  # OpenAI's clients try again on 409, and no suite runs meanwhile
 
 
+class PromptNotFound(GatewayError):
+    """No such prompt, version or label. Nothing is served in its place."""
+
+    status, type, code, param = 404, "invalid_request_error", "prompt_not_found", "prompt"
+
+
+class PromptNotRendered(GatewayError):
+    """A prompt cannot say the variables that it was given, although its own schema lets them in."""
+
+    status, type, code, param = 422, "invalid_request_error", "prompt_not_rendered", "prompt"
+
+
+class PromptNotServable(GatewayError):
+    """No model may answer with this version: its own words, its promotion or the request's model exclude all."""
+
+    status, type, code, param = 409, "invalid_request_error", "prompt_not_servable", "prompt"
+
+    def headers(self) -> dict[str, str]:
+        return {"x-should-retry": "false"}  # clients of OpenAI's try again on 409
+
+
 class MethodNotAllowed(GatewayError):
     status, type, code = 405, "invalid_request_error", "method_not_allowed"
 

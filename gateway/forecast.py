@@ -183,7 +183,7 @@ class _Forecast:
         name = model.name
         reading = self._forecaster.reading(name)
         tokens_per_byte = reading.tokens_per_byte.value or TOKENS_PER_BYTE
-        prompt_tokens = int(self._asked.body_bytes * tokens_per_byte)
+        prompt_tokens = int(self._asked.told(name).body_bytes * tokens_per_byte)
         cached_tokens = 0
         if prefixes:
             kept = reading.kept.value if reading.kept.count else 1.0

@@ -286,6 +286,8 @@ class _Visit:
                 (b"x-request-id", self._request_id.encode()),
                 (b"openai-processing-ms", str(milliseconds).encode()),
             ]
+            if self._tab is not None:
+                message["headers"] += self._tab.prompt_headers
             if self._scope["path"].startswith(messages.PATHS):  # its clients look for the id under another name
                 message["headers"].append((b"request-id", self._request_id.encode()))
         return self._send(message)

@@ -33,6 +33,13 @@ CODE_LIMIT_CHARACTERS = 64  # the ledger's column; an engine may send a longer o
 CLOSE_PATIENCE_SECONDS = 2.0  # a cancelled request stops its engine, which takes up to a second, and closes its tab
 
 
+# A header of the answer, and the field of the charge that it tells.
+PROMPT_HEADERS = {
+    b"x-prompt-id": "prompt",
+    b"x-prompt-version": "prompt_version",
+    b"x-prompt-variant": "prompt_variant",
+}
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a `_created` series for each counter doubles a scrape
 
 
@@ -315,6 +322,22 @@ class Tab:
 
     def asked(self, model: str, *, streamed: bool) -> None:
         self._known.update(asked=model, streamed=streamed)
+
+    def prompted(self, prompt: str, version: int) -> None:
+        """The request names this version of a prompt, and there is one."""
+        self._known.update(prompt=prompt, prompt_version=version)
+
+    def told(self, variant: str) -> None:
+        """Of the version's texts, the one that the model is told which is tried next."""
+        self._known["prompt_variant"] = variant
+
+    @property
+    def prompt_headers(self) -> Sequence[tuple[bytes, bytes]]:
+        """What the client learns of its prompt, whatever became of the request."""
+        if "prompt" not in self._known:
+            return ()
+        told = {name: self._known.get(field) for name, field in PROMPT_HEADERS.items()}
+        return [(name, str(value).encode()) for name, value in told.items() if value is not None]
 
     def held_by(self, caller: Caller, operation: str) -> None:
         self._known.update(caller=caller.id, team=caller.team, operation=operation)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from gateway.batches import BatchStore
 from gateway.cache.cache import Cache
 from gateway.dispatch import Dispatcher
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, PromptNotServable
 from gateway.feedback import FeedbackStore
 from gateway.files import FileStore
 from gateway.forecast import Forecaster
@@ -41,6 +41,7 @@ from router.groups import Groups
 from router.looks import looks
 
 if TYPE_CHECKING:
+    from gateway.prompting.prompted import Prompted
     from gateway.tracing.spans import Tracing
 
 log = structlog.get_logger(__name__)
@@ -131,7 +132,11 @@ def decide(
     over: Mapping[str, str] = {}
     template = None
     try:
-        template = template_key(asked.body) if asked.operation is Operation.CHAT else None
+        if asked.prompt is not None:
+            template = asked.prompt.key
+            wishes = asked.prompt.wishes(wishes, knowledge.bar)
+        else:
+            template = template_key(asked.body) if asked.operation is Operation.CHAT else None
         expect = forecast(asked, template)
         over = wishes.over_limits([catalog.models[name] for name in able], expect)
         if asked.target != AUTO:
@@ -146,7 +151,7 @@ def decide(
         elif (mode := knowledge.mode_of(template)) is Mode.OFF:
             decision = Decision((able[-1],), Basis.SAFE, "routing is off for this template", template)
         else:
-            group = groups.of(template, asked.body) if groups and template and not knowledge.knows(template) else None
+            group = _group(groups, template, asked, knowledge)
             back = wishes.held_back(asked)
             question = Question(
                 group or template,
@@ -172,6 +177,13 @@ def decide(
     return decision, perf_counter() - start
 
 
+def _group(groups: Groups | None, template: str | None, asked: Asked, knowledge: Knowledge) -> str | None:
+    """Whose evidence stands in for that of a template without any. A version of a prompt earns its own."""
+    if not groups or template is None or asked.prompt is not None or knowledge.knows(template):
+        return None
+    return groups.of(template, asked.body)
+
+
 def observed(decision: Decision, safe: str) -> Decision:
     """What is served where a decision is only looked at."""
     reason = f"observed only, {decision.model} would answer: {decision.reason}"
@@ -193,9 +205,22 @@ FIELDS = {
 }
 
 
+def _able_to_say(prompt: "Prompted", asked: Asked, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of *names* that the prompt may be sent to. Raises PromptNotServable."""
+    able = tuple(name for name in names if name in prompt.variants)
+    if not able:
+        raise PromptNotServable(
+            f"none of the models that {prompt.version.name} may be sent to has all that it needs: "
+            f"{', '.join(sorted(asked.needs))}; it may be sent to {', '.join(prompt.variants)}"
+        )
+    return able
+
+
 def _able(catalog: Catalog, asked: Asked) -> tuple[str, ...]:
     """The models that can do what the request needs, cheapest first; for a named model only that."""
     names = tuple(model.name for model in catalog.models_for(asked.needs))
+    if asked.prompt is not None:
+        return _able_to_say(asked.prompt, asked, names)
     if asked.target == AUTO and names:
         return names
     if asked.target in names:

@@ -1,10 +1,10 @@
 """What a request must look like. Strict in what we read, open in what we pass on."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -13,6 +13,9 @@ from gateway.errors import InvalidRequest, ModelNotFound
 from models.catalog import AUTO, Ability, Catalog
 from models.engine import Operation
 from prompts.message import Message
+
+if TYPE_CHECKING:
+    from gateway.prompting.prompted import Prompted
 
 CHOICES_LIMIT = 8  # `n` multiplies the work of one request
 STOP_LIMIT = 4  # OpenAI's own limit
@@ -106,19 +109,7 @@ class ChatWire(_Sampled):
     @field_validator("messages")
     @classmethod
     def _messages(cls, messages: list[Any]) -> list[Any]:
-        for place, message in enumerate(messages):
-            if not isinstance(message, dict):
-                raise ValueError(f"messages[{place}] must be an object")
-            if not isinstance(role := message.get("role"), str) or role not in ROLES:
-                raise ValueError(f"messages[{place}].role must be system, developer, user, assistant or tool")
-            content = message.get("content")
-            if isinstance(content, list):
-                for at, part in enumerate(content):
-                    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-                        raise ValueError(f"messages[{place}].content[{at}] must be an object with a 'type'")
-            elif content is not None and not isinstance(content, str):
-                raise ValueError(f"messages[{place}].content must be a string, a list of parts or null")
-        return messages
+        return check_messages(messages)
 
     @field_validator("tools")
     @classmethod
@@ -160,6 +151,23 @@ class EmbeddingWire(_Wire):
         return _texts_or_tokens(value, INPUTS_LIMIT)
 
 
+def check_messages(messages: list[Any]) -> list[Any]:
+    """The same. Raises ValueError, which names the place of what is no message."""
+    for place, message in enumerate(messages):
+        if not isinstance(message, dict):
+            raise ValueError(f"messages[{place}] must be an object")
+        if not isinstance(role := message.get("role"), str) or role not in ROLES:
+            raise ValueError(f"messages[{place}].role must be system, developer, user, assistant or tool")
+        content = message.get("content")
+        if isinstance(content, list):
+            for at, part in enumerate(content):
+                if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+                    raise ValueError(f"messages[{place}].content[{at}] must be an object with a 'type'")
+        elif content is not None and not isinstance(content, str):
+            raise ValueError(f"messages[{place}].content must be a string, a list of parts or null")
+    return messages
+
+
 PLAIN_CHAT = frozenset({Ability.CHAT})
 
 
@@ -167,6 +175,8 @@ PLAIN_CHAT = frozenset({Ability.CHAT})
 class Asked:
     """A checked request. `name` is the model as the client wrote it, `target` what that means: `auto` or a model's
     name; `body_bytes` is how long the body is as JSON; `needs` is what a model must be able to do to answer it.
+
+    `prompt`: of the library, where the request names one; the body is then what the dearest of its models is told.
     """
 
     name: str
@@ -177,6 +187,16 @@ class Asked:
     operation: Operation = Operation.CHAT
     stream: bool = False
     include_usage: bool = False
+    prompt: "Prompted | None" = None
+
+    def told(self, model: str) -> "Asked":
+        """The request as *model* is told it."""
+        return self if self.prompt is None else self.prompt.telling(model)
+
+    @property
+    def tellings(self) -> "Sequence[Asked]":
+        """All the forms in which it may be told, one for most."""
+        return (self,) if self.prompt is None else (*self.prompt.tellings.values(),)
 
     @property
     def messages(self) -> list[Message]:
@@ -212,7 +232,7 @@ def check(body: dict[str, Any], body_bytes: int, catalog: Catalog, wire_type: ty
     options = getattr(wire, "stream_options", None) or {}
     return Asked(
         name=wire.model,
-        target=_target(wire.model, catalog),
+        target=target_of(wire.model, catalog),
         body=body,
         body_bytes=body_bytes,
         needs=_needs(wire),
@@ -334,7 +354,8 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return True
 
 
-def _target(asked: str, catalog: Catalog) -> str:
+def target_of(asked: str, catalog: Catalog) -> str:
+    """What the name of a model means: `auto` or a model's name. Raises ModelNotFound."""
     target = catalog.aliases.get(asked, asked)
     if target == AUTO or target in catalog.models:
         return target

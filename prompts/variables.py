@@ -53,7 +53,7 @@ class WrongVariable:
 
 
 class VariablesRefused(ValueError):
-    """A caller's variables are not what the template's `inputs` say. Values are in it in short, or not at all."""
+    """A caller's variables are not what the template's `inputs` say. Their values are not in it."""
 
     def __init__(self, prompt: str, problems: tuple[WrongVariable, ...]) -> None:
         self.prompt = prompt
@@ -204,7 +204,7 @@ def _told(error: "ValidationError", names: frozenset[str]) -> Iterable[WrongVari
 
 
 def _found(error: "ValidationError") -> str:
-    """What is there: a short value, or else its type."""
+    """What is there, by its type: a value may be anybody's own, and errors are shown and kept."""
     value = error.instance
     if isinstance(value, dict):
         is_file = value.get("type") in ("input_image", "input_file")
@@ -212,8 +212,10 @@ def _found(error: "ValidationError") -> str:
     if isinstance(value, list):
         return "a list"
     if isinstance(value, str):
-        return one_line(repr(value)) if len(value) <= SHOWN_CHARACTERS else "a text"
-    return orjson.dumps(value).decode() if isinstance(value, int | float | None) else "a number"
+        return "a text"
+    if isinstance(value, bool):
+        return "a truth value"
+    return "null" if value is None else "a number"
 
 
 def _nearest(name: str, names: frozenset[str]) -> str:

@@ -9,8 +9,9 @@ from starlette.responses import Response
 from gateway.api.responses import remembering
 from gateway.errors import NotFound, of_engine
 from gateway.held import Held, held_of
+from gateway.prompting.naming import named_in
 from gateway.runtime import decide
-from gateway.schema import check, parse_object
+from gateway.schema import Asked, check, parse_object
 from gateway.shapes import messages, responses
 from models.engine import Call, EngineError, EngineRefused, Operation
 
@@ -24,24 +25,27 @@ async def count_tokens(request: Request) -> Response:
     """The same body as for messages, without `max_tokens`."""
     held = held_of(request.scope)
     body = {"max_tokens": 1, **parse_object(await request.body())}
-    return _json({"input_tokens": await _count(held, messages.to_chat(body))})
+    return _json({"input_tokens": await _count(held, check(messages.to_chat(body), 0, held.runtime.catalog))})
 
 
 @routes.post("/v1/responses/input_tokens", summary="Count the tokens of a prompt, as Responses do")
 async def input_tokens(request: Request) -> Response:
     """The same body as for responses."""
     held = held_of(request.scope)
-    body, history = await remembering(held, parse_object(await request.body()))
-    tokens = await _count(held, responses.to_chat(body, history))
+    sent = parse_object(await request.body())
+    named = named_in(held, sent)
+    body, history = await remembering(held, sent if named is None else named.shown(sent))
+    chat = responses.to_chat(body, history)
+    asked = check(chat, 0, held.runtime.catalog) if named is None else named.asked(held.runtime, chat)
+    tokens = await _count(held, asked)
     return _json({"object": "response.input_tokens", "input_tokens": tokens})
 
 
-async def _count(held: Held, chat: dict[str, Any]) -> int:
-    """The tokens of the chat body *chat* for the model that would answer it first. Raises GatewayError."""
+async def _count(held: Held, asked: Asked) -> int:
+    """The tokens of *asked* for the model that would answer it first. Raises GatewayError."""
     runtime = held.runtime
-    asked = check(chat, 0, runtime.catalog)
     chosen, _ = decide(runtime.strategy, runtime.knowledge, runtime.catalog, asked, held.known_caller)
-    call = Call(asked.body, operation=Operation.COUNT, request_id=held.request_id)
+    call = Call(asked.told(chosen.model).body, operation=Operation.COUNT, request_id=held.request_id)
     try:
         reply = await runtime.engines[chosen.model].begin(call)
     except EngineRefused as error:

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from gateway.held import held_of
-from gateway.schema import parse_chat
+from gateway.prompting.naming import named_in
+from gateway.schema import check, parse_object
 from router.transcript import document_of
 
 routes = APIRouter()
@@ -18,7 +19,9 @@ async def decision(request: Request) -> Response:
     """The same body as for chat completions."""
     held = held_of(request.scope)
     runtime = held.runtime
-    asked = parse_chat(await request.body(), runtime.catalog)
+    body = parse_object(raw := await request.body())
+    named = named_in(held, body)
+    asked = check(body, len(raw), runtime.catalog) if named is None else named.asked(runtime, body)
     chosen, seconds = runtime.decide(asked, held.known_caller, held.headers)
     document = {
         "object": "decision",
@@ -28,4 +31,8 @@ async def decision(request: Request) -> Response:
         "bar": asdict(runtime.knowledge.bar),
         "decide_seconds": seconds,
     }
+    if asked.prompt is not None:
+        version = asked.prompt.version
+        variant = asked.prompt.variants[chosen.model]
+        document["prompt"] = {"id": version.template.id, "version": version.number, "variant": variant}
     return Response(orjson.dumps(document), media_type="application/json")

@@ -6,11 +6,12 @@ from gateway.api import messages, responses
 from gateway.api.inference import Endpoint
 from gateway.api.voices import PLAIN, Voice
 from gateway.held import Held
+from gateway.prompting.naming import named_in
 from gateway.schema import Asked, ChatWire, CompletionWire, EmbeddingWire, check, parse_object
 
 
 def _reads(
-    wire: type[ChatWire | CompletionWire | EmbeddingWire],
+    wire: type[CompletionWire | EmbeddingWire],
 ) -> Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]:
     async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
         return check(parse_object(raw), len(raw), held.runtime.catalog, wire), PLAIN
@@ -18,11 +19,19 @@ def _reads(
     return read
 
 
+async def _read_chat(held: Held, raw: bytes) -> tuple[Asked, Voice]:
+    body = parse_object(raw)
+    named = named_in(held, body)
+    if named is not None:
+        return named.asked(held.runtime, body), PLAIN
+    return check(body, len(raw), held.runtime.catalog), PLAIN
+
+
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/v1/chat/completions": Endpoint(
         operation="chat",
         summary="Answer a conversation",
-        read=_reads(ChatWire),
+        read=_read_chat,
         body_schema=ChatWire.model_json_schema,
     ),
     "/v1/completions": Endpoint(

@@ -13,6 +13,7 @@ from gateway.errors import InvalidRequest, KeyInUse
 from gateway.held import Held
 from gateway.idempotency import BEAT_SECONDS, Claim, IdempotencyStore, KeyReused, KeyTaken, Stored
 from gateway.ledger.charge import Outcome
+from gateway.prompting.naming import HEADERS
 
 log = structlog.get_logger(__name__)
 
@@ -112,4 +113,6 @@ def _key(held: Held) -> str:
 
 
 def _digest(held: Held, raw: bytes) -> str:
-    return hashlib.sha256(held.path.encode() + b"\0" + raw).hexdigest()
+    """A prompt may be named in headers, too; without them the digest is what it always was."""
+    named = b"".join(b"\0%b: %b" % (name, held.headers[name]) for name in sorted(HEADERS & held.headers.keys()))
+    return hashlib.sha256(held.path.encode() + named + b"\0" + raw).hexdigest()

@@ -12,6 +12,7 @@ from gateway.api.voices import Translated, Voice
 from gateway.errors import InvalidRequest, NotFound
 from gateway.held import Held, held_of
 from gateway.learning.shadows import HEADER as SHADOW_HEADER
+from gateway.prompting.naming import named_in
 from gateway.responses import Kept, ResponseStore
 from gateway.schema import Asked, check, parse_object
 from gateway.shapes import responses
@@ -40,11 +41,18 @@ class _Responding(Translated):
 async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
     """Raises InvalidRequest, ModelNotFound, NotFound."""
     sent = parse_object(raw)
+    named = named_in(held, sent)
+    if named is not None:
+        sent = named.shown(sent)
     body, history = await remembering(held, sent)
     if body.get("store") is False:  # the chat body does not say so, and who wants nothing kept wants nothing compared
         held.headers[SHADOW_HEADER] = b"off"
-    body_bytes = len(raw) if body is sent and not history else len(orjson.dumps([body, history]))
-    asked = check(responses.to_chat(body, history), body_bytes, held.runtime.catalog)
+    chat = responses.to_chat(body, history)
+    if named is not None:
+        asked = named.asked(held.runtime, chat)
+    else:
+        body_bytes = len(raw) if body is sent and not history else len(orjson.dumps([body, history]))
+        asked = check(chat, body_bytes, held.runtime.catalog)
     return asked, _Responding(held, body, id=f"resp_{secrets.token_hex(16)}", history=history)
 
 

@@ -63,7 +63,8 @@ class Cache:
     ) -> "Search | None":
         """What the cache may do for a request; None for nothing. Raises InvalidRequest for a header it cannot read."""
         wish = _wish(headers)
-        if wish is Wish.OFF or not (self.settings.always or is_repeatable(asked)) or looks_outside(asked):
+        repeatable = self.settings.always or all(map(is_repeatable, asked.tellings))
+        if wish is Wish.OFF or not repeatable or looks_outside(asked):
             return None
         return Search(self, asked, template, holder_of(caller, self.settings.shared_by), refreshes=wish is Wish.REFRESH)
 
@@ -82,7 +83,7 @@ class Search:
 
     async def find(self, model: Model) -> Replayed | None:
         """What *model* answered before."""
-        key = None if self._refreshes else exact_key(self._holder, model, self._asked)
+        key = None if self._refreshes else exact_key(self._holder, model, self._asked.told(model.name))
         if key is None:
             return None
         if answer := await self._cache.store.get(key):
@@ -113,10 +114,11 @@ class Search:
         return semantic if semantic is not None and self._template in semantic.thresholds else None
 
     async def _alike(self, semantic: Semantic, model: Model) -> Replayed | None:
-        group = likeness_key(self._holder, model, self._asked)
+        asked = self._asked.told(model.name)
+        group = likeness_key(self._holder, model, asked)
         if group is None or self._template is None:
             return None
-        nearest = semantic.neighbours.nearest(group, semantic.neighbours.vector(likeness_text(self._asked)))
+        nearest = semantic.neighbours.nearest(group, semantic.neighbours.vector(likeness_text(asked)))
         if nearest is not None and nearest[1] >= semantic.thresholds[self._template]:
             if answer := await self._cache.store.get(nearest[0]):
                 return self._hit(answer, SEMANTIC)
@@ -154,14 +156,15 @@ class Search:
         return document
 
     async def _put(self, document: Document, model: Model) -> None:
-        key = exact_key(self._holder, model, self._asked)
+        asked = self._asked.told(model.name)
+        key = exact_key(self._holder, model, asked)
         if key is None:
             return
         await self._cache.store.put(key, orjson.dumps(document))
         semantic = self._semantic
-        group = likeness_key(self._holder, model, self._asked) if semantic is not None else None
+        group = likeness_key(self._holder, model, asked) if semantic is not None else None
         if semantic is not None and group is not None:
-            semantic.neighbours.add(group, key, semantic.neighbours.vector(likeness_text(self._asked)))
+            semantic.neighbours.add(group, key, semantic.neighbours.vector(likeness_text(asked)))
 
 
 def _wish(headers: Mapping[bytes, bytes]) -> Wish | None:

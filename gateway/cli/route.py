@@ -79,6 +79,8 @@ def explain(request_id: Annotated[str, typer.Argument(help="the x-request-id of 
     first = document["order"][0]
     console.print(f"[bold]{first}[/]   basis: {document['basis']}{took}   {kept.at:%Y-%m-%d %H:%M:%S}", highlight=False)
     console.print(document["reason"], highlight=False, soft_wrap=True)
+    if kept.prompt is not None:
+        console.print(f"prompt {kept.prompt}", highlight=False, soft_wrap=True)
     if kept.model not in (None, first):
         console.print(f"in the end {kept.model} answered ({kept.outcome})", highlight=False)
     if again is None:

@@ -41,6 +41,10 @@ class Rails:
         """*asked* with what was found masked. Raises ContentRefused, InvalidRequest for token ids."""
         if not self.request:
             return asked
+        if asked.prompt is not None:  # each of its models is told what was looked at
+            tellings = {variant: await self.passed(telling) for variant, telling in asked.prompt.tellings.items()}
+            prompt = replace(asked.prompt, tellings=tellings)
+            return replace(asked, body=prompt.dearest.body, body_bytes=prompt.dearest.body_bytes, prompt=prompt)
         if asked.body_bytes < LONG_BYTES:
             return self._passed(asked)
         return await anyio.to_thread.run_sync(self._passed, asked)

@@ -172,8 +172,9 @@ class Shadows:
 
     async def _result(self, drawn: Drawn, right: str, tokens: int, comparer: Comparer) -> Result:
         """Raises EngineError, NotReserved."""
-        body = _body(drawn.asked.body, ANSWER_FACTOR * tokens + ANSWER_TOKENS, drawn.model)
-        worst = worst_nano_usd(body, drawn.asked.body_bytes, drawn.model)
+        asked = drawn.asked.told(drawn.model.name)
+        body = _body(asked.body, ANSWER_FACTOR * tokens + ANSWER_TOKENS, drawn.model)
+        worst = worst_nano_usd(body, asked.body_bytes, drawn.model)
         try:
             reservation = await self._purse.take(worst, drawn.allowance)
         except Spent as spent:
@@ -233,7 +234,7 @@ def _may_be_compared(asked: "Asked", headers: Mapping[bytes, bytes]) -> bool:
 
 def _covered(catalog: Catalog, asked: "Asked", caller: Caller, allowance: Allowance) -> list[Model]:
     """The models that could have answered the caller's request, and for which there is money."""
-    able = catalog.models_for(asked.needs)
+    able = [m for m in catalog.models_for(asked.needs) if asked.prompt is None or m.name in asked.prompt.variants]
     return [m for m in able if (caller.models is None or m.name in caller.models) and allowance.covers(m)]
 
 
@@ -278,6 +279,9 @@ def _opened(drawn: Drawn) -> "Tab":
     tab = drawn.runtime.meter.open_shadow(f"{drawn.request_id}-{SHADOW}", drawn.runtime.catalog.safe)
     tab.held_by(EXPLORER, SHADOW)
     tab.asked(drawn.asked.name, streamed=False)
+    if drawn.asked.prompt is not None:
+        tab.prompted(drawn.asked.prompt.version.template.id, drawn.asked.prompt.version.number)
+        tab.told(drawn.asked.prompt.variants[drawn.model.name])
     reason = f"compared with the answer of {drawn.decision.model} to {drawn.request_id}"
     tab.decided(replace(drawn.decision, order=(drawn.model.name,), reason=reason), 0.0)
     return tab

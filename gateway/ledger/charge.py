@@ -56,6 +56,9 @@ class Charge(NamedTuple):
     operation: str | None = None
     evidence_group: str | None = None
     decision: str | None = None
+    prompt: str | None = None
+    prompt_version: int | None = None
+    prompt_variant: str | None = None
 
 
 def nano_usd(amount: Decimal | None) -> int | None:

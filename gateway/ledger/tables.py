@@ -52,6 +52,9 @@ charges = Table(
     Column("operation", String(16), comment="chat, completion, embedding, responses, messages, batch or shadow"),
     Column("evidence_group", String(64), comment="whose evidence decided and is earned; NULL when the template's own"),
     Column("decision", Text, comment="JSON (router.transcript); NULL when nothing was weighed, or it is not kept"),
+    Column("prompt", String(512), comment="id of the library's prompt that the request names; NULL when it names none"),
+    Column("prompt_version", Integer, comment="the version that was served, whatever label was asked for"),
+    Column("prompt_variant", String(32), comment="base, or the tier whose own text was said; NULL when none was"),
     Index("charges_at", "at"),
 )
 
@@ -190,6 +193,18 @@ evidence = Table(
     Column("updated_at", DateTime(timezone=True), nullable=False),
     PrimaryKeyConstraint("template", "build"),
     Index("evidence_updated_at", "updated_at"),
+)
+
+suite_outcomes = Table(
+    "suite_outcomes",
+    metadata,
+    Column("template", String(64), nullable=False, comment="key of a prompt's version"),
+    Column("build", String(64), nullable=False),
+    Column("receipt", String(32), nullable=False, comment="id of the one that the record in `evidence` counted last"),
+    Column("suite", String(64), nullable=False),
+    Column("made_at", Float, nullable=False, comment="the receipt; seconds since 1970"),
+    Column("cases", Text, nullable=False, comment="JSON: whether each passed"),
+    PrimaryKeyConstraint("template", "build"),
 )
 
 idempotency = Table(

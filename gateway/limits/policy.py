@@ -127,6 +127,19 @@ def worst_case(
     return Worst(prompt_tokens, completion_tokens, body.get("n") or 1, tuple(models), tuple(in_vain))
 
 
+def largest(cases: Sequence[Worst]) -> Worst:
+    """What holds for each of *cases*, which are the same request told in several ways."""
+    if len(cases) == 1:
+        return cases[0]
+    most = [case.completion_tokens for case in cases if case.completion_tokens is not None]
+    return replace(
+        cases[0],
+        prompt_tokens=max(case.prompt_tokens for case in cases),
+        completion_tokens=max(most) if len(most) == len(cases) else None,
+        choices=max(case.choices for case in cases),
+    )
+
+
 def _is_media(message: Mapping[str, Any]) -> bool:
     content = message.get("content")
     if not isinstance(content, list):

@@ -25,18 +25,21 @@ class Served:
     stage: Stage = Stage.BEFORE
 
     def fit(self, prompts: Prompts, outcomes: Outcomes) -> "FittedServed":
-        return FittedServed(_fitted(prompts, outcomes.small), _fitted(prompts, outcomes.large))
+        small, large = _fitted(prompts, outcomes.small), _fitted(prompts, outcomes.large)
+        return FittedServed(small, large, float(outcomes.gain.mean()))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FittedServed:
     small: SolveModel
     large: SolveModel
+    mean_gain: float  # what is expected of a template that was not fitted on, of which nobody looks at a prompt
 
     def estimate(self, prompts: Prompts) -> Estimate:
         asked = list(zip(_looks(prompts), map(str, prompts.templates), strict=True))
         chances = np.array([[model.chance(*one) for model in (self.small, self.large)] for one in asked])
-        return Estimate(chances[:, 1] - chances[:, 0], chances=chances)
+        known = np.array([template in self.small.offsets for _, template in asked])
+        return Estimate(np.where(known, chances[:, 1] - chances[:, 0], self.mean_gain), chances=chances)
 
 
 def _fitted(prompts: Prompts, scores: Floats) -> SolveModel:

@@ -268,8 +268,8 @@ async def test_many_admins_at_once_through_the_front_door_never_get_a_failing_ve
             moves = []
             for _ in range(6):
                 seen = chance.choice([NEW, *({"if-match": place} for place in places.values())])
-                body = {"version": chance.randint(1, 3), "excluded": chance.choice([[], ["small"]])}
-                moves.append(r.http.put(LABEL, json=body, headers=seen))
+                move = {"version": chance.randint(1, 3), "excluded": chance.choice([[], ["small"]])}
+                moves.append(r.http.put(LABEL, json=move, headers=seen))
             of, tier = chance.choice(TEMPLATES), chance.choice(TIERS)
             passed = chance.choice((CASES, CASES, 3))
             made = receipt(of, tier, passed=passed, lineup=lineup, made_at=NOW + timedelta(seconds=len(answers)))
