@@ -232,5 +232,6 @@ def _methods(request: Request) -> str:
     """All that are possible on this path; Starlette names those of the first route that has it."""
     routes = [*request.app.router.routes, *(route for api in ROOMS for route in api.routes.routes)]
     matching = [route for route in routes if isinstance(route, Route) and route.path_regex.match(request.url.path)]
-    there = [route for route in matching if route.path == request.url.path] or matching  # a name before a pattern
+    exact = [route for route in matching if route.path == request.url.path]  # a name before a pattern
+    there = exact or [route for route in matching if route.path == matching[0].path]  # and the narrower one before
     return ", ".join(sorted({method for route in there for method in route.methods or ()} - {"HEAD"}))

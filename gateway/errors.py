@@ -111,12 +111,13 @@ class GateClosed(GatewayError):
 
     status, type, code = 409, "invalid_request_error", "prompt_gate"
 
-    def __init__(self, message: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, message: str, rows: Sequence[Mapping[str, Any]] = ()) -> None:
         super().__init__(message)
         self.rows = rows
 
     def body(self) -> dict[str, Any]:
-        return {"error": {**super().body()["error"], "rows": list(self.rows)}}
+        error = super().body()["error"]
+        return {"error": {**error, "rows": list(self.rows)} if self.rows else error}
 
     def headers(self) -> dict[str, str]:
         return {"x-should-retry": "false"}  # OpenAI's clients try again on 409, and no suite runs meanwhile

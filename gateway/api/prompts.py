@@ -46,9 +46,11 @@ def _body(schema: dict[str, Any], media: str = "application/json") -> dict[str, 
     return {"requestBody": {"required": True, "content": {media: {"schema": schema}}}}
 
 
+MOVE_SCHEMA = MoveWire.model_json_schema()
+MOVE_SCHEMA["properties"]["override"] = {"anyOf": [*MOVE_SCHEMA.pop("$defs").values(), {"type": "null"}]}
 RENDER = _body(RenderWire.model_json_schema())
-TAKE = _body({"type": "string"}, "application/jsonl")
-MOVE = {**_body(MoveWire.model_json_schema()), "parameters": [IF_MATCH]}
+TAKE = _body({"type": "string", "minLength": 1}, "text/plain")
+MOVE = {**_body(MOVE_SCHEMA), "parameters": [IF_MATCH]}
 ROLLBACK = {**_body(RollbackWire.model_json_schema()), "parameters": [IF_MATCH]}
 LINES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A JSON object a line", "content": {"application/jsonl": {}}}
@@ -82,12 +84,12 @@ async def export(request: Request) -> Response:
     return StreamingResponse(exported(_admin(request).runtime.prompts), media_type="application/jsonl")
 
 
-@routes.post(
-    "/prompts:import", summary="Take exported lines", openapi_extra=_body({"type": "string"}, "application/jsonl")
-)
+@routes.post("/prompts:import", summary="Take exported lines", openapi_extra=TAKE)
 async def take_lines(request: Request) -> Response:
     """No label moves. A line that is not taken is told, and the others are."""
     held, text = _admin(request), await request.body()
+    if not text.strip():
+        raise InvalidRequest("there are no lines; send those of an export")
     return await _changed(
         request,
         held,
@@ -165,8 +167,8 @@ async def look_at_gate(
 @routes.get("/prompts/{id:path}/labels/{label}/history", summary="Where a label has been, the newest first")
 async def list_moves(request: Request, id: Id, label: Label) -> Response:
     held = _admin(request)
-    wanted = reference(id, _label(label))
-    moves = await _asked(held, lambda store: store.history(wanted.id, wanted.label))
+    wanted = reference_of(id, label)
+    moves = await _asked(held, lambda store: store.history(wanted, label))
     return _list([move_document(move) for move in moves])
 
 

@@ -16,7 +16,7 @@ import orjson
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import Engine
 
 from gateway.ledger.database import open_database
@@ -33,6 +33,7 @@ from prompts.promptfile import LabelPolicy, Policy
 from prompts.receipt import Receipt
 from prompts.reference import read_reference
 from prompts.suite import Suite
+from prompts.suite_document import document_of
 from prompts.template import Template
 from tests.gateway.library.test_api import LABEL, NEW, PATH, canonical, managed
 from tests.gateway.library.world import CASES, LINEUP, NOW, PROMPT, SUITE, rebuilt, receipt, template
@@ -48,7 +49,7 @@ LABELS = ("production", "live", "staging")
 WHO = [Who("ann"), Who("boss", frozenset({"boss"}))]
 FILE = "messages: [{role: user, content: 'From a file, NUMBER.'}]\nrouting: {bar: 0.5}\n"
 
-at = st.integers(1, 5)
+at = st.sampled_from((1, 1, 2, 3, 4))
 labels = st.sampled_from(LABELS)
 lineups = st.sampled_from(range(len(LINEUPS)))
 
@@ -96,6 +97,12 @@ class Doors(RuleBasedStateMachine):
             self.workers[0].set_policy_in(connection, POLICY)
         for of in TEMPLATES:
             self.workers[0].save(of, origin="api", author="ann")
+        self.another_suite_is_asked(SUITE.digest)
+        for number in (0, 2):
+            self.a_suite_was_run(number, {*TIERS}, 0, CASES, CASES, "store", SUITE.digest)
+        self.somebody_moves_a_label(0, "production", 1, None, True, (), WHO[0], None)
+        self.somebody_moves_a_label(0, "live", 2, None, True, (), WHO[1], 1)
+        assert {*self.workers[1].library().labels[PROMPT]} == {"production", "live"}
 
     @rule(hours=st.integers(1, 30))
     def time_goes_by(self, hours: int) -> None:
@@ -110,7 +117,6 @@ class Doors(RuleBasedStateMachine):
         self.oracle.suite = SUITES[which]
         self.workers[0].add_suite(PROMPT, SUITES[which], author="ann")
 
-    @precondition(lambda self: self.oracle.suite is not None)
     @rule(
         number=st.integers(0, 2),
         tiers=st.sets(st.sampled_from(TIERS), min_size=1),
@@ -118,22 +124,26 @@ class Doors(RuleBasedStateMachine):
         passed=st.sampled_from((CASES, CASES, CASES, CASES - 1, 0)),
         kept=st.sampled_from((CASES, CASES, CASES, CASES - 5)),
         door=st.sampled_from(("store", "import")),
+        which=st.sampled_from(sorted(SUITES)),
     )
-    def a_suite_was_run(self, number: int, tiers: set[str], lineup: int, passed: int, kept: int, door: str) -> None:
-        assert self.oracle.suite is not None
+    def a_suite_was_run(
+        self, number: int, tiers: set[str], lineup: int, passed: int, kept: int, door: str, which: str
+    ) -> None:
+        """All of it, or only a part; a part of one that is not asked now is kept, and must prove nothing ever."""
+        of, suite = TEMPLATES[number], SUITES[which]
+        is_refused = kept < CASES and suite is self.oracle.suite
         for tier in sorted(tiers):
-            of, suite = TEMPLATES[number], self.oracle.suite
             made = receipt(of, tier, passed=passed, lineup=LINEUPS[lineup], suite=suite, made_at=self.now)
             made = replace(made, results=made.results[:kept])
             if door == "store":
                 try:
                     self.workers[0].add_receipt(PROMPT, made, author="ann")
                 except LibraryError:
-                    assert kept < CASES
+                    assert is_refused
                     continue
             else:
                 line = orjson.dumps({"kind": "receipt", "prompt": PROMPT, "receipt": made.document()})
-                assert bool(take(self.workers[1], line, "ann").left_out) == (kept < CASES)
+                assert bool(take(self.workers[1], line, "ann").left_out) == is_refused
             if kept == CASES:
                 assert self.oracle.receipts is not None
                 self.oracle.receipts.append(made)
@@ -143,8 +153,8 @@ class Doors(RuleBasedStateMachine):
         label=labels,
         number=at,
         expected=st.none() | at,
-        seen=st.booleans(),
-        excluded=st.sets(st.sampled_from(TIERS)),
+        seen=st.sampled_from((True, True, False)),
+        excluded=st.sampled_from(((), (), ("small",), ("large",))),
         who=st.sampled_from(WHO),
         hours=st.none() | st.integers(-1, 40),
     )
@@ -155,13 +165,13 @@ class Doors(RuleBasedStateMachine):
         number: int,
         expected: int | None,
         seen: bool,
-        excluded: set[str],
+        excluded: tuple[str, ...],
         who: Who,
         hours: int | None,
     ) -> None:
         store = self.workers[worker]
-        if seen:  # as one does who has looked
-            expected = store.library().labels.get(PROMPT, {}).get(label)
+        current = store.library().labels.get(PROMPT, {}).get(label)
+        expected = current if seen else expected
         override = None if hours is None else Override("boss", "hurry", self.now + timedelta(hours=hours))
         try:
             move = store.move_label(
@@ -169,6 +179,7 @@ class Doors(RuleBasedStateMachine):
             )
         except (LibraryError, PromptNotFound):
             return
+        assert expected == current
         self.check_move(store, label, number, move.excluded, move.override, who)
 
     @rule(worker=st.integers(0, 1), label=labels, who=st.sampled_from(WHO))
@@ -245,7 +256,7 @@ class Doors(RuleBasedStateMachine):
 
 
 TestDoors = Doors.TestCase
-TestDoors.settings = settings(max_examples=60, stateful_step_count=30)
+TestDoors.settings = settings(max_examples=40, stateful_step_count=20)
 
 
 @pytest.mark.anyio
@@ -259,22 +270,22 @@ async def test_many_admins_at_once_through_the_front_door_never_get_a_failing_ve
         lineup = r.builder.runtime.prompts.lineup
         oracle = Oracle(SUITE, [])
         for of in TEMPLATES:
-            body = {"id": PROMPT, "template": canonical(of)}
-            assert (await r.http.post("/v1/prompts", json=body)).status_code == 200
-        assert (await r.http.put(f"{PATH}/suite", json=suite_document())).status_code == 200
+            saved = await r.http.post("/v1/prompts", json={"id": PROMPT, "template": canonical(of)})
+            assert saved.status_code == 200
+        assert (await r.http.put(f"{PATH}/suite", json=document_of(SUITE))).status_code == 200
         answers: set[int] = set()
         for _ in range(12):
             places = {str(n): f'"{n}"' for n in range(1, 4)}
             moves = []
             for _ in range(6):
                 seen = chance.choice([NEW, *({"if-match": place} for place in places.values())])
-                move = {"version": chance.randint(1, 3), "excluded": chance.choice([[], ["small"]])}
-                moves.append(r.http.put(LABEL, json=move, headers=seen))
+                body: dict[str, Any] = {"version": chance.randint(1, 3), "excluded": chance.choice([[], ["small"]])}
+                moves.append(r.http.put(LABEL, json=body, headers=seen))
             of, tier = chance.choice(TEMPLATES), chance.choice(TIERS)
             passed = chance.choice((CASES, CASES, 3))
-            made = receipt(of, tier, passed=passed, lineup=lineup, made_at=NOW + timedelta(seconds=len(answers)))
-            made = replace(made, made_at=NOW + timedelta(minutes=len(oracle.receipts or [])))
             assert oracle.receipts is not None
+            later = NOW + timedelta(minutes=len(oracle.receipts))
+            made = receipt(of, tier, passed=passed, lineup=lineup, made_at=later)
             oracle.receipts.append(made)
             done = await asyncio.gather(*moves, r.http.post(f"{PATH}/receipts", json=made.document()))
             answers |= {answer.status_code for answer in done}
@@ -288,9 +299,3 @@ async def test_many_admins_at_once_through_the_front_door_never_get_a_failing_ve
                 assert not runtime.prompt_tiers(version) & version.excluded
         assert answers <= {200, 400, 409, 412}
         assert {200, 409, 412} <= answers
-
-
-def suite_document() -> dict[str, Any]:
-    from prompts.suite_document import document_of
-
-    return document_of(SUITE)
