@@ -5,15 +5,13 @@ cannot change under it, in any number of processes. A version is never changed a
 comparing and setting, and a gated one through the gate alone. Who reads compares the epoch.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, and_, delete, func, insert, select, update
 
 from gateway.ledger.tables import (
     prompt_labels,
@@ -37,8 +35,8 @@ from gateway.library.errors import (
 from gateway.library.gate import covers, gate_of
 from gateway.library.lineup import Lineup
 from gateway.library.records import Move, Origin, Override, Records, Saved, Who
+from gateway.library.rows import Reader, move_of, versions_of, write_move
 from gateway.library.standing import safe_tier_of
-from gateway.pages import in_utc
 from prompts.check import errors
 from prompts.folder import tier_errors
 from prompts.library import Library, PromptNotFound, Version
@@ -47,7 +45,7 @@ from prompts.receipt import Receipt
 from prompts.reference import LATEST, reference
 from prompts.suite import Suite
 from prompts.suite_document import document_of, suite_of
-from prompts.template import TIER, Template, template_of
+from prompts.template import TIER, Template
 from router.gate import Gate
 
 MOST_VERSIONS = 10_000  # of one prompt
@@ -75,13 +73,12 @@ class LibraryStore:
         self._clock = clock
         self.lineup = lineup
         self.where = where
-        self._templates: dict[str, Template] = {}  # by digest: they never change
-        self._receipts: dict[tuple[str, str], Receipt] = {}
+        self._reader = Reader()
 
     def serving(self, lineup: Lineup) -> "LibraryStore":
         """The same library, where *lineup* serves."""
         other = LibraryStore(self._database, lineup, where=self.where, clock=self._clock)
-        other._templates, other._receipts = self._templates, self._receipts
+        other._reader = self._reader
         return other
 
     # Reading.
@@ -99,18 +96,18 @@ class LibraryStore:
         while True:
             with self._database.connect() as connection:
                 before = connection.execute(select(prompt_library.c.epoch)).scalar_one()
-                found = self._records(connection)
+                found = self._reader.records(connection)
             if found.epoch == before:  # PostgreSQL shows each statement what was committed until then
                 return found
 
     def saved(self, prompt: str) -> list[Saved]:
         """Its versions, the oldest first. Raises PromptNotFound."""
         with self._database.connect() as connection:
-            excluded = self._excluded(connection, prompt)
-            rows = connection.execute(_versions(prompt).order_by(prompt_versions.c.number)).all()
+            excluded = self._reader.excluded(connection, prompt)
+            rows = connection.execute(versions_of(prompt).order_by(prompt_versions.c.number)).all()
         if not rows:
             raise PromptNotFound(f"there is no prompt {prompt!r}")
-        return [self._saved(row, excluded) for row in rows]
+        return [self._reader.saved(row, excluded) for row in rows]
 
     def numbers(self, prompt: str) -> frozenset[int]:
         """Of its versions; empty where there is no such prompt."""
@@ -124,7 +121,7 @@ class LibraryStore:
         if label is not None:
             wanted = wanted.where(prompt_moves.c.label == label)
         with self._database.connect() as connection:
-            return [_move(row) for row in connection.execute(wanted)]
+            return [move_of(row) for row in connection.execute(wanted)]
 
     def receipts(self, prompt: str, template: str | None = None) -> list[Receipt]:
         """The newest first. *template*: the digest of what a tier is told (`Template.told`)."""
@@ -141,7 +138,7 @@ class LibraryStore:
             return self.suite_in(connection, prompt)
 
     def suite_in(self, connection: Connection, prompt: str) -> Suite | None:
-        return self._suites(connection, prompt).get(prompt)
+        return self._reader.suites(connection, prompt).get(prompt)
 
     def gate(self, prompt: str, number: int, excluded: Iterable[str] = ()) -> Gate:
         """What a gated label would ask of the version now. Raises PromptNotFound."""
@@ -178,7 +175,7 @@ class LibraryStore:
     ) -> Version:
         """As `save`, in a change that `writing` has begun."""
         reference(template.id)  # a name that nobody could ask for
-        found = [*errors(template), *tier_errors(template, self._policy(connection))]
+        found = [*errors(template), *tier_errors(template, self._reader.policy(connection))]
         if found:
             raise TemplateRefused(template.id, found)
         wanted = select(prompt_versions.c.digest, prompt_versions.c.number).where(
@@ -187,7 +184,7 @@ class LibraryStore:
         numbers: dict[str, int] = {digest: at for digest, at in connection.execute(wanted)}
         there = numbers.get(template.digest)
         if there is not None:
-            return Version(template, there, self._excluded(connection, template.id).get(there, frozenset()))
+            return Version(template, there, self._reader.excluded(connection, template.id).get(there, frozenset()))
         if parent is not None and parent not in numbers.values():
             raise PromptNotFound(f"prompt {template.id!r} has no version {parent} to be made from")
         if number is not None and number in numbers.values():
@@ -236,7 +233,7 @@ class LibraryStore:
             raise LabelRefused(f"{label!r} {why}; use a-z, 0-9, _, . and -, a letter first, 36 at most")
         with self._writing() as connection:
             version = self._version(connection, prompt, number)
-            policy = self._policy(connection)
+            policy = self._reader.policy(connection)
             rule = policy.labels.get(label, NO_POLICY)
             out = self._leaving_out(version.template, policy, excluded)
             if rule.roles and by.roles.isdisjoint(rule.roles):
@@ -269,7 +266,7 @@ class LibraryStore:
                 override,
                 tuple(asdict(row) for row in shut.failing) if shut is not None else (),
             )
-            _write_move(connection, move)
+            write_move(connection, move)
             return move
 
     def rollback(
@@ -380,100 +377,27 @@ class LibraryStore:
             connection.execute(update(prompt_library).values(epoch=prompt_library.c.epoch + 1))  # the lock of all
             yield connection
 
-    def _records(self, connection: Connection) -> Records:
-        policy = self._policy(connection)
-        excluded: dict[str, dict[int, frozenset[str]]] = defaultdict(dict)
-        labels: dict[str, dict[str, int]] = defaultdict(dict)
-        overrides: dict[str, dict[str, datetime]] = defaultdict(dict)
-        for row in connection.execute(select(prompt_labels)):
-            labels[row.prompt][row.label] = row.number
-            of = excluded[row.prompt]
-            of[row.number] = of.get(row.number, frozenset()) | _tiers(row.excluded)
-            if row.override_until is not None:
-                overrides[row.prompt][row.label] = in_utc(row.override_until)
-        versions: dict[str, dict[int, Version]] = defaultdict(dict)
-        wanted = select(prompt_versions.c.prompt, prompt_versions.c.number, prompt_versions.c.digest)
-        for prompt, number, digest in connection.execute(wanted).all():
-            out = excluded.get(prompt, {}).get(number, frozenset())
-            versions[prompt][number] = Version(self._template(connection, prompt, number, digest), number, out)
-        suites = self._suites(connection)
-        epoch = connection.execute(select(prompt_library.c.epoch)).scalar_one()
-        receipts = {prompt: self._valid(connection, prompt, suite) for prompt, suite in suites.items()}
-        self._receipts = {(prompt, receipt.id): receipt for prompt, of in receipts.items() for receipt in of}
-        return Records(Library(dict(versions), dict(labels), policy), epoch, suites, receipts, dict(overrides))
-
-    def _template(self, connection: Connection, prompt: str, number: int, digest: str) -> Template:
-        found = self._templates.get(digest)
-        if found is None:
-            text = connection.execute(_versions(prompt, number).with_only_columns(prompt_versions.c.template))
-            found = self._templates[digest] = template_of(text.scalar_one().encode())
-        return found
-
     def _version(self, connection: Connection, prompt: str, number: int) -> Version:
         """Raises PromptNotFound."""
-        row = connection.execute(_versions(prompt, number)).one_or_none()
+        row = connection.execute(versions_of(prompt, number)).one_or_none()
         if row is None:
             self._check_prompt(connection, prompt)
             raise PromptNotFound(f"prompt {prompt!r} has no version {number}")
-        return self._saved(row, self._excluded(connection, prompt)).version
+        return self._reader.saved(row, self._reader.excluded(connection, prompt)).version
 
     def _check_prompt(self, connection: Connection, prompt: str) -> None:
         reference(prompt)
-        if connection.execute(_versions(prompt).limit(1)).first() is None:
+        if connection.execute(versions_of(prompt).limit(1)).first() is None:
             raise PromptNotFound(f"there is no prompt {prompt!r}")
 
     def _count_prompts(self, connection: Connection) -> int:
         return int(connection.execute(select(func.count(prompt_versions.c.prompt.distinct()))).scalar_one())
 
-    def _excluded(self, connection: Connection, prompt: str) -> Mapping[int, frozenset[str]]:
-        """By version, what the labels that point to it leave out, together."""
-        found: dict[int, frozenset[str]] = {}
-        for row in connection.execute(select(prompt_labels).where(prompt_labels.c.prompt == prompt)):
-            found[row.number] = found.get(row.number, frozenset()) | _tiers(row.excluded)
-        return found
-
-    def _saved(self, row: Row[Any], excluded: Mapping[int, frozenset[str]]) -> Saved:
-        template = self._templates.setdefault(row.digest, template_of(row.template.encode()))
-        version = Version(template, row.number, excluded.get(row.number, frozenset()))
-        return Saved(version, row.origin, row.author, row.message, row.parent, in_utc(row.created_at))
-
-    def _policy(self, connection: Connection) -> Policy:
-        said = connection.execute(select(prompt_library.c.policy)).scalar_one()
-        return Policy() if said is None else Policy.model_validate_json(said)
-
-    def _suites(self, connection: Connection, prompt: str | None = None) -> dict[str, Suite]:
-        """Of every prompt, or of one, the suite that was set last."""
-        last = select(prompt_suites.c.prompt, func.max(prompt_suites.c.place).label("place"))
-        newest = last.group_by(prompt_suites.c.prompt).subquery()
-        wanted = select(prompt_suites.c.prompt, prompt_suites.c.document).join(
-            newest, and_(newest.c.prompt == prompt_suites.c.prompt, newest.c.place == prompt_suites.c.place)
-        )
-        if prompt is not None:
-            wanted = wanted.where(prompt_suites.c.prompt == prompt)
-        return {name: suite_of(orjson.loads(document)) for name, document in connection.execute(wanted)}
-
-    def _valid(self, connection: Connection, prompt: str, suite: Suite) -> tuple[Receipt, ...]:
-        """The receipts of *suite*."""
-        wanted = select(prompt_receipts.c.id).where(
-            prompt_receipts.c.prompt == prompt, prompt_receipts.c.suite == suite.digest
-        )
-        found = []
-        for id in connection.execute(wanted).scalars().all():
-            receipt = self._receipts.get((prompt, id))
-            if receipt is None:
-                key = (prompt_receipts.c.prompt == prompt, prompt_receipts.c.id == id)
-                document = connection.execute(select(prompt_receipts.c.document).where(*key)).scalar_one_or_none()
-                if document is None:  # it has just gone, for newer ones
-                    continue
-                receipt = self._receipts[prompt, id] = Receipt.read(orjson.loads(document))
-            found.append(receipt)
-        return tuple(found)
-
     def _gate(self, connection: Connection, version: Version, excluded: frozenset[str]) -> Gate:
         prompt = version.template.id
-        suite = self._suites(connection, prompt).get(prompt)
-        receipts = () if suite is None else self._valid(connection, prompt, suite)
-        return gate_of(version.template, self.lineup, self._policy(connection), suite, receipts, excluded)
+        suite = self._reader.suites(connection, prompt).get(prompt)
+        receipts = () if suite is None else self._reader.valid(connection, prompt, suite)
+        return gate_of(version.template, self.lineup, self._reader.policy(connection), suite, receipts, excluded)
 
     def _shut(self, connection: Connection, version: Version, excluded: frozenset[str]) -> Gate | None:
         found = self._gate(connection, version, excluded)
@@ -511,70 +435,16 @@ class LibraryStore:
             raise ReceiptRefused(f"{receipt.tier[:40]!r} is no name of a tier")
         if receipt.made_at > self._clock() + CLOCKS:
             raise ReceiptRefused("the receipt was made in the future; set the clock of the machine that made it")
-        rows = connection.execute(_versions(prompt)).all()
-        if receipt.binding.template not in {self._saved(row, {}).version.template.told(receipt.tier) for row in rows}:
+        rows = connection.execute(versions_of(prompt)).all()
+        if receipt.binding.template not in {
+            self._reader.saved(row, {}).version.template.told(receipt.tier) for row in rows
+        }:
             raise ReceiptRefused(
                 f"the receipt is of a text that {prompt} has never said to {receipt.tier}; save the version first"
             )
-        suite = self._suites(connection, prompt).get(prompt)
+        suite = self._reader.suites(connection, prompt).get(prompt)
         if suite is not None and receipt.binding.suite == suite.digest and not covers(receipt, suite):
             raise ReceiptRefused(
                 f"the receipt counts {len(receipt.results)} cases and the suite has {len(suite.cases)}, with their "
                 "tags and metrics; run all of it"
             )
-
-
-def _versions(prompt: str, number: int | None = None) -> Any:
-    wanted = select(prompt_versions).where(prompt_versions.c.prompt == prompt)
-    return wanted if number is None else wanted.where(prompt_versions.c.number == number)
-
-
-def _write_move(connection: Connection, move: Move) -> None:
-    key = (prompt_labels.c.prompt == move.prompt, prompt_labels.c.label == move.label)
-    override = move.override
-    until = None if override is None else override.until.astimezone(UTC)
-    excluded = orjson.dumps(sorted(move.excluded)).decode()
-    values = {"number": move.went_to, "excluded": excluded, "override_until": until}
-    if move.came_from is None:
-        connection.execute(insert(prompt_labels).values(prompt=move.prompt, label=move.label, **values))
-    else:
-        connection.execute(update(prompt_labels).where(*key).values(**values))
-    connection.execute(
-        insert(prompt_moves).values(
-            prompt=move.prompt,
-            label=move.label,
-            came_from=move.came_from,
-            went_to=move.went_to,
-            excluded=excluded,
-            mover=move.by,
-            message=move.message,
-            moved_at=move.at,
-            override_role=None if override is None else override.role,
-            override_reason=None if override is None else override.reason,
-            override_until=until,
-            gate=orjson.dumps(list(move.failing)).decode() if move.failing else None,
-        )
-    )
-
-
-def _move(row: Row[Any]) -> Move:
-    override = None
-    if row.override_role is not None:
-        override = Override(row.override_role, row.override_reason, in_utc(row.override_until))
-    failing: Sequence[Mapping[str, object]] = orjson.loads(row.gate) if row.gate else ()
-    return Move(
-        row.prompt,
-        row.label,
-        row.came_from,
-        row.went_to,
-        _tiers(row.excluded),
-        row.mover,
-        row.message,
-        in_utc(row.moved_at),
-        override,
-        tuple(failing),
-    )
-
-
-def _tiers(text: str) -> frozenset[str]:
-    return frozenset(orjson.loads(text))

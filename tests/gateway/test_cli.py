@@ -25,6 +25,7 @@ from router.bar import Cause
 from router.outcomes import Outcome
 from router.record import restart
 from tests.fakes import unused_port
+from tests.prompts.trees import FILES, write
 from tests.terminal import Terminal
 
 CATALOG = """
@@ -189,13 +190,26 @@ def test_check_says_what_is_missing_and_how_to_get_it(terminal: Terminal) -> Non
     assert said.code == 1
     assert "not here: qwen2.5-coder-0.5b-instruct-q4_k_m" in said.out
     assert "pointsman models pull" in said.out
-    assert said.out.count("ok  ") == 6
+    assert said.out.count("ok  ") == 7
 
 
 def test_check_passes_where_serving_would_work(scripted: Terminal) -> None:
     said = scripted.run("check")
     assert said.code == 0, said.out
     assert "fail" not in said.out
+
+
+def test_check_reads_the_folder_of_prompts_and_changes_nothing(
+    scripted: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = write(tmp_path / "prompts", FILES)
+    monkeypatch.setenv("POINTSMAN_PROMPTS__FOLDER", str(root))
+    for _ in range(2):
+        said = scripted.run("check")
+        assert (said.code, "1 new versions" in said.out) == (0, True), said.out
+    write(root, {"a/b/b.prompt.yaml": "messages: [\n"})
+    said = scripted.run("check")
+    assert (said.code, "a/b/b.prompt.yaml:2" in said.out) == (1, True), said.out
 
 
 @pytest.mark.parametrize(

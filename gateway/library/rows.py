@@ -1,0 +1,163 @@
+"""The rows of the prompt library as values. What never changes is parsed once."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
+
+from gateway.ledger.tables import (
+    prompt_labels,
+    prompt_library,
+    prompt_moves,
+    prompt_receipts,
+    prompt_suites,
+    prompt_versions,
+)
+from gateway.library.records import Move, Override, Records, Saved
+from gateway.pages import in_utc
+from prompts.library import Library, Version
+from prompts.promptfile import Policy
+from prompts.receipt import Receipt
+from prompts.suite import Suite
+from prompts.suite_document import suite_of
+from prompts.template import Template, template_of
+
+
+class Reader:
+    """Reads over the connections that it is handed."""
+
+    def __init__(self) -> None:
+        self._templates: dict[str, Template] = {}  # by digest
+        self._receipts: dict[tuple[str, str], Receipt] = {}  # by prompt and id
+
+    def records(self, connection: Connection) -> Records:
+        policy = self.policy(connection)
+        excluded: dict[str, dict[int, frozenset[str]]] = defaultdict(dict)
+        labels: dict[str, dict[str, int]] = defaultdict(dict)
+        overrides: dict[str, dict[str, datetime]] = defaultdict(dict)
+        for row in connection.execute(select(prompt_labels)):
+            labels[row.prompt][row.label] = row.number
+            of = excluded[row.prompt]
+            of[row.number] = of.get(row.number, frozenset()) | tiers_of(row.excluded)
+            if row.override_until is not None:
+                overrides[row.prompt][row.label] = in_utc(row.override_until)
+        versions: dict[str, dict[int, Version]] = defaultdict(dict)
+        wanted = select(prompt_versions.c.prompt, prompt_versions.c.number, prompt_versions.c.digest)
+        for prompt, number, digest in connection.execute(wanted).all():
+            out = excluded.get(prompt, {}).get(number, frozenset())
+            versions[prompt][number] = Version(self._template(connection, prompt, number, digest), number, out)
+        suites = self.suites(connection)
+        epoch = connection.execute(select(prompt_library.c.epoch)).scalar_one()
+        receipts = {prompt: self.valid(connection, prompt, suite) for prompt, suite in suites.items()}
+        self._receipts = {(prompt, receipt.id): receipt for prompt, of in receipts.items() for receipt in of}
+        return Records(Library(dict(versions), dict(labels), policy), epoch, suites, receipts, dict(overrides))
+
+    def _template(self, connection: Connection, prompt: str, number: int, digest: str) -> Template:
+        found = self._templates.get(digest)
+        if found is None:
+            text = connection.execute(versions_of(prompt, number).with_only_columns(prompt_versions.c.template))
+            found = self._templates[digest] = template_of(text.scalar_one().encode())
+        return found
+
+    def excluded(self, connection: Connection, prompt: str) -> Mapping[int, frozenset[str]]:
+        """By version, what the labels that point to it leave out, together."""
+        found: dict[int, frozenset[str]] = {}
+        for row in connection.execute(select(prompt_labels).where(prompt_labels.c.prompt == prompt)):
+            found[row.number] = found.get(row.number, frozenset()) | tiers_of(row.excluded)
+        return found
+
+    def saved(self, row: Row[Any], excluded: Mapping[int, frozenset[str]]) -> Saved:
+        template = self._templates.setdefault(row.digest, template_of(row.template.encode()))
+        version = Version(template, row.number, excluded.get(row.number, frozenset()))
+        return Saved(version, row.origin, row.author, row.message, row.parent, in_utc(row.created_at))
+
+    def policy(self, connection: Connection) -> Policy:
+        said = connection.execute(select(prompt_library.c.policy)).scalar_one()
+        return Policy() if said is None else Policy.model_validate_json(said)
+
+    def suites(self, connection: Connection, prompt: str | None = None) -> dict[str, Suite]:
+        """Of every prompt, or of one, the suite that was set last."""
+        last = select(prompt_suites.c.prompt, func.max(prompt_suites.c.place).label("place"))
+        newest = last.group_by(prompt_suites.c.prompt).subquery()
+        wanted = select(prompt_suites.c.prompt, prompt_suites.c.document).join(
+            newest, and_(newest.c.prompt == prompt_suites.c.prompt, newest.c.place == prompt_suites.c.place)
+        )
+        if prompt is not None:
+            wanted = wanted.where(prompt_suites.c.prompt == prompt)
+        return {name: suite_of(orjson.loads(document)) for name, document in connection.execute(wanted)}
+
+    def valid(self, connection: Connection, prompt: str, suite: Suite) -> tuple[Receipt, ...]:
+        """The receipts of *suite*."""
+        wanted = select(prompt_receipts.c.id).where(
+            prompt_receipts.c.prompt == prompt, prompt_receipts.c.suite == suite.digest
+        )
+        found = []
+        for id in connection.execute(wanted).scalars().all():
+            receipt = self._receipts.get((prompt, id))
+            if receipt is None:
+                key = (prompt_receipts.c.prompt == prompt, prompt_receipts.c.id == id)
+                document = connection.execute(select(prompt_receipts.c.document).where(*key)).scalar_one_or_none()
+                if document is None:  # it has just gone, for newer ones
+                    continue
+                receipt = self._receipts[prompt, id] = Receipt.read(orjson.loads(document))
+            found.append(receipt)
+        return tuple(found)
+
+
+def versions_of(prompt: str, number: int | None = None) -> Any:
+    wanted = select(prompt_versions).where(prompt_versions.c.prompt == prompt)
+    return wanted if number is None else wanted.where(prompt_versions.c.number == number)
+
+
+def write_move(connection: Connection, move: Move) -> None:
+    key = (prompt_labels.c.prompt == move.prompt, prompt_labels.c.label == move.label)
+    override = move.override
+    until = None if override is None else override.until.astimezone(UTC)
+    excluded = orjson.dumps(sorted(move.excluded)).decode()
+    values = {"number": move.went_to, "excluded": excluded, "override_until": until}
+    if move.came_from is None:
+        connection.execute(insert(prompt_labels).values(prompt=move.prompt, label=move.label, **values))
+    else:
+        connection.execute(update(prompt_labels).where(*key).values(**values))
+    connection.execute(
+        insert(prompt_moves).values(
+            prompt=move.prompt,
+            label=move.label,
+            came_from=move.came_from,
+            went_to=move.went_to,
+            excluded=excluded,
+            mover=move.by,
+            message=move.message,
+            moved_at=move.at,
+            override_role=None if override is None else override.role,
+            override_reason=None if override is None else override.reason,
+            override_until=until,
+            gate=orjson.dumps(list(move.failing)).decode() if move.failing else None,
+        )
+    )
+
+
+def move_of(row: Row[Any]) -> Move:
+    override = None
+    if row.override_role is not None:
+        override = Override(row.override_role, row.override_reason, in_utc(row.override_until))
+    failing: Sequence[Mapping[str, object]] = orjson.loads(row.gate) if row.gate else ()
+    return Move(
+        row.prompt,
+        row.label,
+        row.came_from,
+        row.went_to,
+        tiers_of(row.excluded),
+        row.mover,
+        row.message,
+        in_utc(row.moved_at),
+        override,
+        tuple(failing),
+    )
+
+
+def tiers_of(text: str) -> frozenset[str]:
+    return frozenset(orjson.loads(text))
