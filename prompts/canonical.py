@@ -1,6 +1,7 @@
 """One form for every JSON value, what hashes are made of; and whether a value read from YAML is JSON at all."""
 
 import hashlib
+from collections.abc import Mapping
 from math import isfinite
 from typing import Any
 
@@ -16,6 +17,17 @@ SMALLEST, LARGEST = -(2**63), 2**64 - 1  # whole numbers that JSON readers agree
 def canonical(value: Any) -> bytes:
     """Equal for equal JSON: keys in order, no space. 1 and 1.0 differ, as a template writes them differently."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def folded(value: Any) -> Any:
+    """A copy in which 1.0 is 1, for where nobody writes it out."""
+    if isinstance(value, Mapping):
+        return {key: folded(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [folded(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value
 
 
 def digest(value: Any) -> str:

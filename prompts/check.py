@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import orjson
+
 from prompts.partials import circles, included, wrong_includes
 from prompts.render import RenderFailed, compiled, environment, explained
 from prompts.sample import sample_values
 from prompts.tags import TagTooLong, check_tags
 from prompts.template import BASE, ID, TIER, Template, Text
-from prompts.variables import NAME, UNTRUSTED, VOLATILITY, InputsError, Volatility, is_untrusted, validator
+from prompts.variables import NAME, UNTRUSTED, VOLATILITY, InputsError, Volatility, is_untrusted, schema_for
 from prompts.yamlfile import Loc
 
 MOST_CHARACTERS = 64 * 1024  # of one text: some 16,000 tokens that every request would pay for
@@ -231,11 +233,11 @@ def _inputs(template: Template) -> Iterator[Finding]:
         yield _inputs_error(("$schema",), "must be that of draft 2020-12, or left out")
     properties = schema.get("properties", {})
     try:
-        validator(schema)
+        schema_for(schema)
         if template.response_format and "json_schema" in template.response_format:
             _answers(template.response_format)
     except InputsError as error:
-        yield _inputs_error(error.loc, f"{error}; correct it")
+        yield _inputs_error(error.loc, str(error))
         return
     for name, said in properties.items():
         if not NAME.fullmatch(name):
@@ -257,7 +259,11 @@ def _defaults(schema: Mapping[str, Any]) -> Iterator[Finding]:
     defaults = {
         name: said["default"] for name, said in properties.items() if isinstance(said, Mapping) and "default" in said
     }
-    for error in validator({**schema, "required": []}).iter_errors(defaults):
+    found = schema_for({**schema, "required": []})
+    accepted = found.accepts(defaults, len(orjson.dumps(defaults)))
+    if accepted is None:
+        yield _inputs_error(("properties",), "have defaults that are too much to check by what inputs say; simplify it")
+    for error in found.mistakes(defaults) if accepted is False else ():
         if error.instance_path:
             name, *rest = error.instance_path
             loc = ("properties", str(name), "default", *rest)
@@ -270,7 +276,7 @@ def _answers(response_format: Mapping[str, Any]) -> None:
     schema = said.get("schema") if isinstance(said, Mapping) else None
     if not isinstance(schema, Mapping):
         raise InputsError((), "responseFormat.json_schema.schema must be a JSON Schema")
-    validator(schema)
+    schema_for(schema)
 
 
 def _text(source: Source, partials: Collection[str]) -> Iterator[Finding]:

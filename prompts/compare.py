@@ -11,10 +11,11 @@ the same). So it compares only where the owner has chosen it.
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
+from prompts.canonical import canonical, folded
 from prompts.grade import said
 
 SHORT_CHARACTERS = 64  # of an answer that is a word, a label, a number or a name: to say it otherwise is to differ
@@ -121,17 +122,6 @@ def _words(text: str) -> list[str]:
 def _canonical(text: str) -> bytes | None:
     """One text for all that say the same; None for what is no JSON, or nested too deeply to be written."""
     try:
-        return orjson.dumps(_folded(orjson.loads(text)), option=orjson.OPT_SORT_KEYS)
+        return canonical(folded(orjson.loads(text)))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError, RecursionError):
         return None
-
-
-def _folded(value: Any) -> Any:
-    """Numbers in one form."""
-    if isinstance(value, dict):
-        return {key: _folded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_folded(inner) for inner in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    return value

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import orjson
 
+from prompts.canonical import canonical, folded
 from prompts.message import TEMPLATE_KEY_HEX_DIGITS, Message
 
 FORMAT = 1  # of the canonical form; another one gives every version another digest
@@ -102,9 +103,9 @@ class Template:
         put("messages", tuple(map(_one_ending, self.messages)))
         put("partials", {name: _lines(text) for name, text in self.partials.items()})
         try:
-            put("inputs", {"additionalProperties": False, **_folded(self.inputs)})
-            put("parameters", _folded(self.parameters))
-            put("response_format", _folded(self.response_format))
+            put("inputs", {"additionalProperties": False, **folded(self.inputs)})
+            put("parameters", folded(self.parameters))
+            put("response_format", folded(self.response_format))
             put("variants", {tier: _one_form(variant) for tier, variant in self.variants.items()})
         except RecursionError as error:
             raise ValueError("a template is nested deeper than JSON can be written") from error
@@ -191,7 +192,7 @@ def _canonical(template: Template) -> dict[str, Any]:
         "parameters": template.parameters,
         "response_format": template.response_format,
         "routing": {
-            "bar": _folded(routing.bar),
+            "bar": folded(routing.bar),
             "tiers": routing.tiers,
             "stratify_by": routing.stratify_by,
             "hold": routing.hold,
@@ -211,7 +212,7 @@ def _canonical(template: Template) -> dict[str, Any]:
 
 def _written(value: object) -> bytes:
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return canonical(value)
     except (orjson.JSONEncodeError, RecursionError) as error:
         raise ValueError(f"a template says what JSON cannot: {error}") from error
 
@@ -226,7 +227,7 @@ def _parts(said: list[Message]) -> tuple[Part, ...]:
 
 def _one_form(variant: Variant) -> Variant:
     messages = None if variant.messages is None else tuple(map(_one_ending, variant.messages))
-    return Variant(messages, _folded(variant.parameters))
+    return Variant(messages, folded(variant.parameters))
 
 
 def _one_ending(part: Part) -> Part:
@@ -235,14 +236,3 @@ def _one_ending(part: Part) -> Part:
 
 def _lines(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _folded(value: Any) -> Any:
-    """A copy, with numbers in one form."""
-    if isinstance(value, Mapping):
-        return {key: _folded(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_folded(inner) for inner in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    return value

@@ -18,17 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from prompts.schemas import INPUTS, Schema, SchemaRefused, schema_of
 from prompts.yamlfile import one_line
 
 if TYPE_CHECKING:
-    from jsonschema_rs import Draft202012Validator, ValidationError
+    from jsonschema_rs import ValidationError
 
 MOST_BYTES = 1024 * 1024  # of all variables as JSON: a quarter of a million tokens
 MOST_VARIABLES = 256
 MOST_TOLD = 20  # mistakes
 SHOWN_CHARACTERS = 80  # of a name or a list of choices
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-PATTERN_BYTES = 1_000_000  # of a compiled pattern; a megabyte is what the engine takes for some 10,000 characters
 VOLATILITY, UNTRUSTED = "x-volatility", "x-untrusted"
 JSON_ONLY = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 # JSON Schema's word for a type -> what a text must be read as to stand for one
@@ -79,38 +79,29 @@ def is_untrusted(schema: object) -> bool:
     return isinstance(schema, Mapping) and schema.get(UNTRUSTED) is True
 
 
-def validator(schema: Mapping[str, Any]) -> "Draft202012Validator":
-    """Raises InputsError for what is no JSON Schema 2020-12, or refers to one that is elsewhere."""
-    from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError
-
+def schema_for(inputs: Mapping[str, Any]) -> Schema:
+    """Raises InputsError for what is no JSON Schema, refers to one that is elsewhere, or takes too much work."""
     try:
-        return Draft202012Validator(
-            dict(schema),
-            mask="the value",
-            offline=True,
-            validate_formats=True,
-            pattern_options=RegexOptions(size_limit=PATTERN_BYTES),  # takes linear time, whatever is matched
-        )
-    except ValidationError as error:
-        raise InputsError(tuple(error.instance_path), f"is not JSON Schema 2020-12: {_short(error.message)}") from error
-    except ValueError as error:
-        raise InputsError((), f"is not JSON Schema 2020-12: {_short(str(error))}") from error
+        return schema_of(dict(inputs), INPUTS)
+    except SchemaRefused as error:
+        raise InputsError(error.loc, one_line(str(error))) from error
 
 
 class Inputs:
     """The `inputs` of one template, made ready. Raises InputsError."""
 
-    __slots__ = ("_defaults", "_readable", "_validator", "names")
+    __slots__ = ("_defaults", "_defaults_bytes", "_readable", "_schema", "names")
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         properties: Mapping[str, Any] = schema.get("properties", {})
-        self._validator = validator(schema)
+        self._schema = schema_for(schema)
         self.names = frozenset(properties)
         self._defaults = {
             name: orjson.dumps(said["default"])  # read anew each time, so that no two requests share a list
             for name, said in properties.items()
             if isinstance(said, dict) and "default" in said
         }
+        self._defaults_bytes = sum(len(name) + len(default) for name, default in self._defaults.items())
         self._readable = {
             name: (said["type"], READ_AS.get(said["type"], ()))
             for name, said in properties.items()
@@ -121,17 +112,26 @@ class Inputs:
         """*variables* as JSON, with defaults for those that are not there. Raises VariablesRefused, with all mistakes
         up to MOST_TOLD.
         """
-        values = self._as_said(_as_json(prompt, variables))
+        written = _as_json(prompt, variables)
+        values: dict[str, Any] = self._as_said(orjson.loads(written))
         for name, default in self._defaults.items():
             if name not in values:
                 values[name] = orjson.loads(default)
-        if not self._validator.is_valid(values):
-            errors = self._validator.iter_errors(values)
-            told = list(islice((wrong for error in errors for wrong in _told(error, self.names)), MOST_TOLD + 1))
-            if len(told) > MOST_TOLD:
-                told[MOST_TOLD:] = [WrongVariable("", "there are more mistakes than these")]
-            raise VariablesRefused(prompt, tuple(told))
+        accepted = self._schema.accepts(values, len(written) + self._defaults_bytes)
+        if accepted is None:
+            says = f"{len(written):,} bytes are more than this prompt's inputs can be checked on in time; send less"
+            raise VariablesRefused(prompt, (WrongVariable("", says),))
+        if not accepted:
+            raise VariablesRefused(prompt, self._mistakes(values))
         return values
+
+    def _mistakes(self, values: dict[str, Any]) -> tuple[WrongVariable, ...]:
+        errors = self._schema.mistakes(values)
+        told = list(islice((wrong for error in errors for wrong in _told(error, self.names)), MOST_TOLD + 1))
+        if len(told) > MOST_TOLD:
+            told[MOST_TOLD:] = [WrongVariable("", "there are more mistakes than these")]
+        too_many = WrongVariable("", "are not what the inputs say, and hold too much to tell where; send less")
+        return tuple(told) or (too_many,)
 
     def _as_said(self, values: dict[str, Any]) -> dict[str, Any]:
         """With the texts that stand for something else as what they stand for."""
@@ -153,7 +153,7 @@ def _read(text: str, types: tuple[type, ...]) -> Any:
     return value if type(value) in types else text
 
 
-def _as_json(prompt: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+def _as_json(prompt: str, variables: Mapping[str, Any]) -> bytes:
     """Raises VariablesRefused for what is not JSON, or too much."""
     if len(variables) > MOST_VARIABLES:
         raise VariablesRefused(prompt, (WrongVariable("", f"there may be {MOST_VARIABLES} at most"),))
@@ -165,8 +165,7 @@ def _as_json(prompt: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         largest = max(variables, key=lambda name: len(orjson.dumps(variables[name], option=JSON_ONLY)))
         says = f"the variables have {len(written):,} bytes, and this is the largest; {MOST_BYTES:,} is the most"
         raise VariablesRefused(prompt, (WrongVariable(_pointer([largest]), says),))
-    values: dict[str, Any] = orjson.loads(written)
-    return values
+    return written
 
 
 def _not_json(variables: Mapping[str, Any]) -> Iterable[WrongVariable]:

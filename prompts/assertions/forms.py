@@ -2,15 +2,16 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from prompts.assertions.kind import Assertion, Given, Kind, Verdict, a_text, not_evaluated, short
-from prompts.schema import mismatch, validator
+from prompts.schemas import SUITES, schema_of
 
 MOST_STARTS = 200  # places in a text at which JSON is looked for; a text of brackets would take for ever
+MOST_DETAIL_CHARACTERS = 500
 TOO_MANY = object()
 
 
@@ -19,7 +20,7 @@ def _is_json(assertion: Assertion, given: Given) -> Verdict:
         value = orjson.loads(given.answer.text)
     except orjson.JSONDecodeError:
         return Verdict(False, "is not JSON")
-    return _of_form(assertion.value, value)
+    return _of_form(assertion.value, value, given.answer.text)
 
 
 def _contains_json(assertion: Assertion, given: Given) -> Verdict:
@@ -27,8 +28,8 @@ def _contains_json(assertion: Assertion, given: Given) -> Verdict:
     for value in _found(given.answer.text):
         if value is TOO_MANY:
             return not_evaluated(f"more than {MOST_STARTS} places in the answer where JSON could begin")
-        verdict = _of_form(assertion.value, value)
-        if verdict.passed:
+        verdict = _of_form(assertion.value, value, given.answer.text)
+        if verdict.passed or not verdict.evaluated:
             break
     return verdict
 
@@ -41,17 +42,51 @@ def _calls_tool(assertion: Assertion, given: Given) -> Verdict:
         if call.name != name:
             continue
         try:
-            verdict = _of_form(schema, None if schema is None else orjson.loads(call.arguments))
+            value = None if schema is None else orjson.loads(call.arguments)
         except orjson.JSONDecodeError:
             verdict = Verdict(False, "is not JSON")
+        else:
+            verdict = _of_form(schema, value, call.arguments)
         if verdict.passed:
             return Verdict(True, f"calls {short(name)}")
+        if not verdict.evaluated:
+            return verdict
         verdict = replace(verdict, reason=f"calls {short(name)}, but what with {verdict.reason}")
     return verdict
 
 
-def _of_form(schema: Any, value: Any) -> Verdict:
-    broken = None if schema is None else mismatch(schema, value)
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """`rule`: the part of the schema that a value breaks, as a path in the schema. `detail` may quote the value."""
+
+    rule: str
+    detail: str = ""
+
+
+def mismatch(schema: Any, value: Any, characters: int) -> Mismatch | None:
+    """The first rule of *schema* that *value*, written in so many *characters*, breaks; None where it breaks none.
+
+    Raises ValueError for a schema that is none, TimeoutError where nobody can tell in time.
+    """
+    found = schema_of(schema, SUITES)
+    accepted = found.accepts(value, characters)
+    if accepted is None:
+        raise TimeoutError
+    if accepted:
+        return None
+    for error in found.mistakes(value):
+        where = "".join(f"/{part}" for part in error.instance_path)
+        rule = "/".join(map(str, error.schema_path)) or "false"
+        return Mismatch(rule, f"{where}: {error.message}".removeprefix(": ")[:MOST_DETAIL_CHARACTERS])
+    return Mismatch("a rule")
+
+
+def _of_form(schema: Any, value: Any, text: str) -> Verdict:
+    """*text*: what *value* was read from, or was found in."""
+    try:
+        broken = None if schema is None else mismatch(schema, value, len(text))
+    except TimeoutError:
+        return not_evaluated("the schema is too much work for an answer of this length; simplify it")
     if broken is None:
         return Verdict(True, "is JSON of that form")
     return Verdict(False, f"is JSON that breaks {broken.rule} of the schema", detail=broken.detail)
@@ -82,7 +117,7 @@ def _refused(constant: str) -> None:
 def _schema(value: Any) -> None:
     if not isinstance(value, dict):
         raise ValueError("needs a JSON Schema as value")
-    validator(value)
+    schema_of(value, SUITES)
 
 
 def _schema_or_nothing(value: Any) -> None:

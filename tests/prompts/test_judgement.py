@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prompts.judgement import FORM, INSTRUCTION, Judgement, asked_digest, judge_messages, read_judgement
-from prompts.schema import mismatch
+from prompts.schemas import SUITES, schema_of
 
 
 @pytest.mark.parametrize(
@@ -45,8 +45,9 @@ def test_an_answer_stays_data_in_what_a_judge_is_sent(criterion: str, answer: st
 
 
 def test_the_form_is_that_of_what_is_read() -> None:
-    assert mismatch(FORM, {"reason": "", "score": 0.5, "pass": True}) is None
-    assert mismatch(FORM, {"reason": "", "score": 0.5}) is not None
+    form = schema_of(FORM, SUITES)
+    assert form.accepts({"reason": "", "score": 0.5, "pass": True}, 100) is True
+    assert form.accepts({"reason": "", "score": 0.5}, 100) is False
 
 
 def test_a_receipt_is_bound_to_whom_its_assertions_ask() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prompts.variables import MOST_BYTES, MOST_TOLD, Inputs, InputsError, VariablesRefused, WrongVariable, validator
+from prompts.variables import MOST_BYTES, MOST_TOLD, Inputs, InputsError, VariablesRefused, WrongVariable
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -87,7 +87,45 @@ def test_mistakes_have_a_limit_in_number_and_length() -> None:
 def test_a_schema_reads_nothing_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "text.json").write_text('{"type": "string"}')
     with pytest.raises(InputsError):
-        validator({"properties": {"x": {"$ref": (tmp_path / "text.json").as_uri()}}})
+        Inputs({"properties": {"x": {"$ref": (tmp_path / "text.json").as_uri()}}})
+
+
+def forked(levels: int) -> dict[str, Any]:
+    """Each definition leads twice to the next one: 26 levels took 1 s, and each level doubles it."""
+    defs: dict[str, Any] = {"a0": {"type": "string"}}
+    for level in range(levels):
+        defs[f"a{level + 1}"] = {"anyOf": [{"$ref": f"#/$defs/a{level}"}, {"allOf": [{"$ref": f"#/$defs/a{level}"}]}]}
+    return {"type": "object", "properties": {"x": {"$ref": f"#/$defs/a{levels}"}}, "$defs": defs}
+
+
+def test_a_schema_that_could_run_for_ever_is_refused_with_its_place() -> None:
+    with pytest.raises(InputsError, match=r"steps once its \$refs are followed .*; simplify it") as error:
+        Inputs(forked(26))
+    assert error.value.loc[:2] == ("properties", "x")
+    with pytest.raises(InputsError, match="linear time") as error:
+        Inputs({"type": "object", "properties": {"x": {"type": "string", "pattern": "(?<=a)b"}}})
+    assert error.value.loc == ("properties", "x")
+
+
+def test_variables_that_would_take_too_long_to_check_are_refused() -> None:
+    inputs = Inputs(forked(14))
+    assert inputs.checked("a", {"x": "y"}) == {"x": "y"}
+    with pytest.raises(VariablesRefused, match=r"variables: 500,\d\d\d bytes are more than .* in time; send less"):
+        inputs.checked("a", {"x": "y" * 500_000})
+
+
+def test_a_list_of_a_hundred_thousand_mistakes_is_refused_in_one() -> None:
+    """To tell them took the engine that checks them 1.5 s, and each further key of an item another 0.3 s."""
+    [(pointer, says)] = refused(text="x", many=["y"] * 100_000)
+    assert (pointer, says) == ("", "are not what the inputs say, and hold too much to tell where; send less")
+
+
+def test_a_schema_may_refer_to_itself() -> None:
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}, "additionalProperties": False}
+    inputs = Inputs({"type": "object", "properties": {"x": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}})
+    assert inputs.checked("a", {"x": {"next": {"next": {}}}})["x"] == {"next": {"next": {}}}
+    with pytest.raises(VariablesRefused, match="/x/next/next: 1 must be of type object"):
+        inputs.checked("a", {"x": {"next": {"next": 1}}})
 
 
 def test_variables_have_a_limit_in_bytes() -> None:
