@@ -32,6 +32,7 @@ class Reader:
     def __init__(self) -> None:
         self._templates: dict[str, Template] = {}  # by digest
         self._receipts: dict[tuple[str, str], Receipt] = {}  # by prompt and id
+        self._suites: dict[str, Suite] = {}  # by what was written, as it was read last
 
     def records(self, connection: Connection) -> Records:
         policy = self.policy(connection)
@@ -87,7 +88,14 @@ class Reader:
         )
         if prompt is not None:
             wanted = wanted.where(prompt_suites.c.prompt == prompt)
-        return {name: suite_of(orjson.loads(document)) for name, document in connection.execute(wanted)}
+        documents: dict[str, str] = {name: document for name, document in connection.execute(wanted)}
+        suites = {name: self._suite(document) for name, document in documents.items()}
+        if prompt is None:
+            self._suites = {documents[name]: suite for name, suite in suites.items()}
+        return suites
+
+    def _suite(self, document: str) -> Suite:
+        return self._suites.get(document) or suite_of(orjson.loads(document))
 
     def valid(self, connection: Connection, prompt: str, suite: Suite) -> tuple[Receipt, ...]:
         """The receipts of *suite*."""

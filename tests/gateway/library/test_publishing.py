@@ -61,13 +61,23 @@ async def test_publishing_under_load_fails_no_request_and_shows_no_half_of_a_cha
         moving = True
         statuses: Counter[int] = Counter()
         seen: set[int] = set()
+        told: set[tuple[str, str]] = set()  # which version an answer says it had, and what the engine heard
 
         async def ask() -> None:
             while moving:
                 statuses[(await r.http.post(CHAT, json=chat("auto"))).status_code] += 1
                 seen.add(now_at(r))
 
-        asking = [asyncio.create_task(ask()) for _ in range(8)]
+        async def ask_for_the_prompt(name: str) -> None:
+            while moving:
+                body = {"model": f"prompt:{PROMPT}@staging", "metadata": {"text": name}, "user": name}
+                answer = await r.http.post(CHAT, json=body)
+                statuses[answer.status_code] += 1
+                heard = next(c.body for c in reversed(r.engines["large"].calls) if c.body.get("user") == name)
+                told.add((answer.headers["x-prompt-version"], heard["messages"][0]["content"]))
+
+        asking = [asyncio.create_task(ask()) for _ in range(4)]
+        asking += [asyncio.create_task(ask_for_the_prompt(f"client {n}")) for n in range(4)]
         at = 1
         for _ in range(MOVES):
             moved = await r.http.put(path, json={"version": 3 - at}, headers={"if-match": f'"{at}"'})
@@ -77,6 +87,7 @@ async def test_publishing_under_load_fails_no_request_and_shows_no_half_of_a_cha
         moving = False
         await asyncio.gather(*asking)
     assert (set(statuses), seen) == ({200}, {1, 2})
+    assert told == {("1", "a"), ("2", "b")}  # no answer is of one version and says another
     assert statuses[200] > MOVES
 
 
