@@ -5,12 +5,13 @@ import sys
 import typer
 from rich.markup import escape
 
-from gateway.cli import budgets, cache, config, import_, keys, ladder, models, route, router
+from gateway.cli import budgets, cache, config, import_, keys, ladder, models, prompts, route, router
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
 from gateway.cli.evaluate import EvaluationFailed
 from gateway.cli.ladder import LadderFailed
 from gateway.cli.probe import ProbeFailed
+from gateway.cli.prompts.asking import PromptsFailed
 from gateway.cli.screen import problems
 from gateway.cli.serve import PortInUse, serve
 from gateway.decisions import NoSuchDecision
@@ -45,6 +46,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(import_.app, name="import")
 app.add_typer(ladder.app, name="ladder")
 app.add_typer(router.app, name="router")
+app.add_typer(prompts.app, name="prompts")
 
 # What an operator can mend: shown as one message without a trace.
 OPERATOR_ERRORS = (
@@ -59,6 +61,7 @@ OPERATOR_ERRORS = (
     NoSuchDecision,
     ThroughFailed,
     ProbeFailed,
+    PromptsFailed,
     PortInUse,
     GatewayError,
 )
