@@ -11,7 +11,7 @@ from gateway.cli.doctor import doctor
 from gateway.cli.evaluate import EvaluationFailed
 from gateway.cli.ladder import LadderFailed
 from gateway.cli.probe import ProbeFailed
-from gateway.cli.prompts.asking import PromptsFailed
+from gateway.cli.prompts.ready import PromptsFailed
 from gateway.cli.screen import problems
 from gateway.cli.serve import PortInUse, serve
 from gateway.decisions import NoSuchDecision

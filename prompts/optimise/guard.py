@@ -37,8 +37,7 @@ class Guard:
         self._seed = template.parts(template.variant(tier))
         self._most = max(most_characters, characters(self._seed))
         self._used = used_by(template, template.variant(tier))
-        own = frozenset(_runs(_all(self._seed)))
-        self._unseen = frozenset(run for case in held_out for text in _texts(case.vars) for run in _runs(text)) - own
+        self._unseen = _unseen(held_out, _all(self._seed))
 
     def problem(self, candidate: Candidate) -> str | None:
         """Why *candidate* is not tried, in words that whoever writes the next one can use; None where it is."""
@@ -54,7 +53,7 @@ class Guard:
             return f"it no longer reads {', '.join(dropped)}: keep {{{{ {dropped[0]} }}}} where it stands"
         if invented := sorted(used - self._used):
             return f"it reads {', '.join(invented)}, which the text it replaces does not: take it out"
-        if any(run in self._unseen for run in _runs(_all(candidate))):
+        if any(_runs(_all(candidate), length) & runs for length, runs in self._unseen.items()):
             return "it quotes a case that is held out: say what holds for all inputs"
         return self._unrendered(made)
 
@@ -82,12 +81,17 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _runs(text: str) -> Iterator[int]:
-    """Hashes of the runs of words in *text*; of a short text also that of the whole of each of its lines."""
+def _unseen(cases: Iterable[Case], own: str) -> dict[int, frozenset[int]]:
+    """Hashes of runs of words of *cases* that *own* has not, by their length: RUN_WORDS, or all of a shorter text."""
+    found: dict[int, set[int]] = {}
+    for case in cases:
+        for text in _texts(case.vars):
+            length = min(RUN_WORDS, len(_WORD.findall(text)))
+            if length >= FEWEST_WORDS:
+                found.setdefault(length, set()).update(_runs(text, length))
+    return {length: frozenset(runs - _runs(own, length)) for length, runs in found.items()}
+
+
+def _runs(text: str, length: int) -> frozenset[int]:
     words = _WORD.findall(text.casefold())
-    for start in range(len(words) - RUN_WORDS + 1):
-        yield hash(tuple(words[start : start + RUN_WORDS]))
-    for line in text.splitlines():
-        short = _WORD.findall(line.casefold())
-        if FEWEST_WORDS <= len(short) < RUN_WORDS:
-            yield hash(tuple(short))
+    return frozenset(hash(tuple(words[start : start + length])) for start in range(len(words) - length + 1))

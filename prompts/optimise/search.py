@@ -10,7 +10,7 @@ from prompts.template import Template
 
 SEARCHES: Mapping[str, Callable[[Bench, int], Awaitable[None]]] = {
     "examples": lambda bench, seed: examples.search(bench, bench.template, bench.tier, seed),
-    "rewrite": lambda bench, seed: reflect.search(bench, seed),
+    "rewrite": lambda bench, seed: _rewritten(bench, seed),
 }
 
 
@@ -33,6 +33,11 @@ class Found:
     def draft(self, template: Template, tier: str) -> Template | None:
         """The best text as a draft of *template*; None where none was better."""
         return draft(template, tier, self.best.candidate) if self.is_better and self.best is not None else None
+
+
+async def _rewritten(bench: Bench, seed: int) -> None:
+    if bench.writer is not None:
+        await reflect.search(bench, seed)
 
 
 async def search(bench: Bench, names: Sequence[str] = tuple(SEARCHES), seed: int = 0) -> Found:

@@ -6,7 +6,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.prompts.asking import PromptsFailed
 from gateway.cli.prompts.improving import CALLS, Measured, Subject, subject
 from gateway.cli.prompts.optimise import Improved, hand_over, improve, show
 from gateway.cli.prompts.options import (
@@ -23,6 +22,7 @@ from gateway.cli.prompts.options import (
     Writer,
     options,
 )  # fmt: skip
+from gateway.cli.prompts.ready import PromptsFailed
 from gateway.cli.screen import console, table
 from gateway.settings import load_settings
 from prompts.receipt import Receipt

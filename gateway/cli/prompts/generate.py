@@ -7,8 +7,8 @@ from typing import Annotated
 import orjson
 import typer
 
-from gateway.cli.prompts.asking import PromptsFailed, asked, models_of
 from gateway.cli.prompts.options import AsJson, Dir, write_draft
+from gateway.cli.prompts.ready import PromptsFailed, asked, models_of
 from gateway.cli.screen import console, problems, table
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.progress import Progress, TaskID
 
-from gateway.cli.prompts.asking import Asked, PromptsFailed
 from gateway.cli.prompts.kept import kept_answers
+from gateway.cli.prompts.ready import Asked, PromptsFailed
 from gateway.cli.screen import count_bar, table
 from gateway.settings import Settings
 from prompts.canonical import digest

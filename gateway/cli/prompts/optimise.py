@@ -6,7 +6,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.prompts.asking import asked, models_of
 from gateway.cli.prompts.improving import Measured, Subject, find, measure, shown, subject, too_few
 from gateway.cli.prompts.options import (
     AsJson,
@@ -28,6 +27,7 @@ from gateway.cli.prompts.options import (
     variant_path,
     write_draft,
 )  # fmt: skip
+from gateway.cli.prompts.ready import asked, models_of
 from gateway.cli.screen import console, problems
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings

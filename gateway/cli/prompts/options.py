@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.prompts.asking import PromptsFailed
 from gateway.cli.prompts.improving import Subject
+from gateway.cli.prompts.ready import PromptsFailed
 from gateway.cli.screen import console
 from prompts.folder import ENDING
 from prompts.optimise.budget import Budget
