@@ -20,8 +20,9 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    is_block = "\n" in text and text.strip(" \n") == text and _BLOCK.fullmatch(text)
-    return dumper.represent_scalar(_TEXT, text, style="|" if is_block else None)
+    if "\n" in text and text.strip(" \n") == text and _BLOCK.fullmatch(text):
+        return dumper.represent_scalar(_TEXT, text, style="|")
+    return dumper.represent_scalar(_TEXT, text, style=None if text[:1].isalpha() else '"')  # 0E0 is no text to us
 
 
 _Dumper.add_representer(str, _text)
