@@ -98,8 +98,8 @@ class Trials(Protocol):
 
 @dataclass
 class Bench:
-    """Trials of texts for *tier*. *enough*: whether so many passed of so many show what is wanted. *writer*: None where
-    there is no model that could propose anything. *heard* is told of every trial.
+    """Trials of texts for *tier*. *enough*: whether so many passed of so many show what is wanted, when so many texts
+    were tried on the same cases. *writer*: None where no model could propose anything. *heard* is told of every trial.
     """
 
     template: Template
@@ -109,7 +109,7 @@ class Bench:
     purse: Purse
     ask: Ask
     build: str
-    enough: Callable[[int, int], bool]
+    enough: Callable[[int, int, int], bool]
     writer: Ask | None = None
     writer_build: str = ""
     kept: Kept | None = None
@@ -118,6 +118,7 @@ class Bench:
     heard: Callable[[Trial], None] = lambda trial: None
     log: list[Trial] = field(default_factory=list)
     _best: Trial | None = None
+    _chosen_among: int = 0
 
     @property
     def best(self) -> Trial:
@@ -125,7 +126,7 @@ class Bench:
         return self._best
 
     def stop(self) -> str | None:
-        if self._best is not None and self.enough(self._best.passed, len(self.cases.validation)):
+        if self._best is not None and self.enough(self._best.passed, len(self.cases.validation), self._chosen_among):
             return f"the bar is met on validation cases: {self._best.passed}/{len(self.cases.validation)}"
         return self.purse.empty()
 
@@ -154,9 +155,10 @@ class Bench:
             examined = await self._examined(candidate, cases, at_least)
             trial = Trial(candidate, name, examined, whole=len(examined) == len(cases))
         self.log.append(trial)
-        chosen_by = tuple(cases) == self.cases.validation and trial.whole and problem is None
-        if chosen_by and (self._best is None or trial.rank > self._best.rank):
-            self._best = trial
+        if problem is None and tuple(cases) == self.cases.validation:
+            self._chosen_among += 1
+            if trial.whole and (self._best is None or trial.rank > self._best.rank):
+                self._best = trial
         self.heard(trial)
         return trial
 

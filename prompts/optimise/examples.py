@@ -5,28 +5,23 @@ random sets of them; here a set has as many of each answer as it can, and what t
 train cases is tried as the next examples. Small models follow examples where they do not follow rules.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from prompts.assertions.kind import Assertion
 from prompts.optimise.bench import Trial, Trials
-from prompts.optimise.candidate import INSTRUCTING, Candidate
+from prompts.optimise.candidate import Candidate
 from prompts.render import render
 from prompts.suite import Case
-from prompts.template import Part, Placeholder, Template, Text
+from prompts.template import Placeholder, Template, Text
 
-SIZES = (8, 16, 24)  # examples of a set
+SIZES = (8, 16, 24, 30)  # examples of a set; a prompt has 64 messages at most
 SETS = 3  # of each size
 ROUNDS = 4  # of taking in what still fails
-TAKEN_IN = 3  # failing cases at a time
+TAKEN_IN = 3  # failing cases at a time, in place of as many of the others where there is no more room
 ANSWER_CHARACTERS = 2_000  # an example with a longer answer is none
 _MARKS = ("{{", "{%", "{#")  # what a text of the template may not say literally
-
-
-CUE = "Answer:"
-Show = tuple[str, str]  # what is asked, and the answer
-Way = Callable[[Candidate, int, Sequence[Show]], Candidate]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,8 @@ async def search(trials: Trials, template: Template, tier: str, seed: int) -> No
         if not hard:
             return
         for size in range(TAKEN_IN, 0, -1):
-            more = spread([*chosen, *hard[:size]], rng)
+            kept = spread(chosen, rng)[: SIZES[-1] - size]
+            more = spread([*kept, *hard[:size]], rng)
             candidate = shown(template, tier, start, more)
             if candidate is not None and candidate not in sets:
                 sets[candidate] = more
@@ -110,51 +106,22 @@ def _by_turns(examples: Sequence[Example]) -> Iterator[Example]:
         yield from (those[turn] for those in by_answer.values() if turn < len(those))
 
 
-def shown(
-    template: Template, tier: str, start: Candidate, examples: Sequence[Example], way: "Way | None" = None
-) -> Candidate | None:
-    """*start* with *examples*, in one *way* of showing them. None where it has no place for them: no message of a
-    user, or the client's messages go before that.
+def shown(template: Template, tier: str, start: Candidate, examples: Sequence[Example]) -> Candidate | None:
+    """*start* with *examples* as turns of the user and the assistant, before the user's own. None where it has no place
+    for them: no message of a user, or the client's messages go before that.
     """
     place = next((p for p, part in enumerate(start) if isinstance(part, Text) and part.role == "user"), None)
     if place is None or any(isinstance(part, Placeholder) for part in start[:place]):
         return None
-    shows = [(_asked(template, tier, example.case), example.answer) for example in examples]
-    return (way or turns)(start, place, shows)
-
-
-def turns(start: Candidate, place: int, shows: Sequence[Show]) -> Candidate:
-    """As what a user said and an assistant answered before."""
-    said = [part for asked, answer in shows for part in (Text("user", asked), Text("assistant", answer))]
-    return (*start[:place], *said, *start[place:])
-
-
-def cued(start: Candidate, place: int, shows: Sequence[Show]) -> Candidate:
-    """The same, each question with a line that asks for the answer."""
-    made = turns(start, place, [(f"{asked}\n{CUE}", answer) for asked, answer in shows])
-    return (*made[:-1], _with_cue(made[-1]))
-
-
-def listed(start: Candidate, place: int, shows: Sequence[Show]) -> Candidate:
-    """As a list in the message before the user's, or at the beginning of that."""
-    text = "\n\n".join(f"{asked}\n{CUE} {answer}" for asked, answer in shows)
-    before = start[place - 1] if place else None
-    head: tuple[Part, ...]
-    if isinstance(before, Text) and before.role in INSTRUCTING:
-        head = (*start[: place - 1], Text(before.role, f"{before.content}\n\n{text}"))
-    else:
-        head = (*start[:place], Text("system", text))
-    return (*head, *start[place:-1], _with_cue(start[-1]))
-
-
-def _with_cue(part: Part) -> Part:
-    return Text(part.role, f"{part.content}\n{CUE}") if isinstance(part, Text) and part.role == "user" else part
+    turns = [
+        part
+        for example in examples
+        for part in (Text("user", _asked(template, tier, example.case)), Text("assistant", example.answer))
+    ]
+    return (*start[:place], *turns, *start[place:])
 
 
 def _asked(template: Template, tier: str, case: Case) -> str:
     """What the user's last message says of *case*."""
     said = [m["content"] for m in render(template, tier, case.vars).messages if m["role"] == "user"]
     return str(said[-1])
-
-
-WAYS: Mapping[str, Way] = {"as turns": turns, "as turns with a cue": cued, "as a list": listed}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.prompts.improving import CALLS, Measured, Subject, subject
-from gateway.cli.prompts.optimise import Improved, hand_over, improve, show
+from gateway.cli.prompts.optimise import Improved, hand_over, improve, safe_tier, show
 from gateway.cli.prompts.options import (
     AsJson,
     Calls,
@@ -86,9 +86,9 @@ def downshift(
     asking = options(tier, budget_calls, budget_usd, seconds, seed, search, writer)
     settings = load_settings()
     about = subject(dir, name)
-    improved = asyncio.run(improve(about, settings, asking))
-    if improved.safe.tier == tier:
+    if safe_tier(about, settings) == tier:
         raise PromptsFailed(f"{tier} is the safe tier, under which there is none; name a cheaper one with --tier")
+    improved = asyncio.run(improve(about, settings, asking))
     made = shift(about, improved, settings.confidence)
     if json:
         console.print_json(data=made.document())

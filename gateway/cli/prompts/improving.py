@@ -106,12 +106,18 @@ def subject(folder: Path, name: str) -> Subject:
         raise PromptsFailed(str(error)) from error
 
 
-def enough_for(bar: str | None, confidence: float) -> Callable[[int, int], bool]:
-    """Whether so many passed of so many hold *bar*. A margin, and no bar at all, ask for every case."""
+def enough_for(bar: str | None, confidence: float) -> Callable[[int, int, int], bool]:
+    """Whether so many passed of so many hold *bar*, the best of so many texts: the chance of error is shared among them
+    (Bonferroni), or the luckiest would do. A margin, and no bar at all, ask for every case.
+    """
     if bar is None or bar == EVERY or parse_bar(bar, confidence).margin is not None:
-        return lambda passed, total: passed == total
-    held = parse_bar(bar, confidence)
-    return lambda passed, total: held.judge(Tally(passed=passed, total=total)).verdict is Verdict.HOLDS
+        return lambda passed, total, texts: passed == total
+
+    def holds(passed: int, total: int, texts: int) -> bool:
+        held = parse_bar(bar, 1 - (1 - confidence) / max(texts, 1))
+        return held.judge(Tally(passed=passed, total=total)).verdict is Verdict.HOLDS
+
+    return holds
 
 
 def too_few(bar: str | None, held_out: int, confidence: float) -> str | None:

@@ -60,7 +60,8 @@ class Improved:
 
     @property
     def safe(self) -> Measured:
-        return self.rows[1 + (self.draft is not None)]
+        """Of the text that it is told now."""
+        return self.rows[1 + (self.draft is not None)] if len(self.rows) > 2 or self.draft is None else self.rows[0]
 
     def document(self) -> dict[str, Any]:
         return {
@@ -103,10 +104,14 @@ def optimise(
     hand_over(dir, about, improved.draft, tier, "optimise", write=write, quiet=json)
 
 
+def safe_tier(about: Subject, settings: Settings) -> str:
+    models = len(served_catalog(settings).chatting)
+    return tier_of(models - 1, models, about.tiers)
+
+
 async def improve(about: Subject, settings: Settings, asking: Options) -> Improved:
     """Raises PromptsFailed, EngineError."""
-    tier, catalog = asking.tier, served_catalog(settings)
-    safe = tier_of(len(catalog.chatting) - 1, len(catalog.chatting), about.tiers)
+    tier, catalog, safe = asking.tier, served_catalog(settings), safe_tier(about, settings)
     wanted = tuple(dict.fromkeys((tier, asking.writer or safe, safe)))
     if warning := too_few(about.bars.of_tier(tier), len(about.held_out.cases), settings.confidence):
         problems.print(warning, highlight=False, markup=False)

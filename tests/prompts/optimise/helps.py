@@ -88,7 +88,7 @@ def bench(model: Model, *, cases: Suite | None = None, budget: Budget | None = N
         build="b",
         **{
             "purse": Purse(budget or Budget(calls=100_000)),
-            "enough": lambda passed, total: passed == total,
+            "enough": lambda passed, total, texts: passed == total,
             **more,
         },
     )
