@@ -17,6 +17,7 @@ MOST_EXAMPLES = 1_000
 MOST_BYTES = 4 * 1024 * 1024
 MOST_LABELS = 12  # different answers, of which each comes twice at least: the examples choose among them
 SHORT_WORDS = 6  # an answer of more is not expected word for word
+QUOTE_WORDS = 3  # of an input: nobody writes the same by chance
 LIKE = 0.7  # how near, 0 to 1, an answer in free words must be to the example's
 INSTRUCTION_CHARACTERS = 2_000
 ROOM = 4  # times the longest input that was seen
@@ -139,8 +140,8 @@ def refused(instruction: str, examples: Sequence[Example]) -> str | None:
     if any(mark in text for mark in ("{{", "{%", "{#")):
         return "the model wrote template expressions"
     texts = (value for example in examples for value in example.inputs.values() if isinstance(value, str))
-    if any(len(value.split()) > SHORT_WORDS and value in text for value in texts):
-        return "the model quoted an example"
+    if any(len(value.split()) >= QUOTE_WORDS and value.strip(" .!?").casefold() in text.casefold() for value in texts):
+        return "the model quoted an example, which is a case"
     return None
 
 

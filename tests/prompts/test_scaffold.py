@@ -88,7 +88,7 @@ def test_who_wrote_what_is_told() -> None:
     assert "{{ ticket }}" not in quoted.template.messages[0].content  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("text", ["", "  ", "{{ x }}", "x" * 5000])
+@pytest.mark.parametrize("text", ["", "  ", "{{ x }}", "x" * 5000, "As when 'the app crashes', say bug."])
 def test_what_a_model_may_not_write_is_not_taken(text: str) -> None:
     assert refused(text, read_examples(TICKETS)) is not None
 
