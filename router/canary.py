@@ -6,7 +6,6 @@ chance that a version under its bar passes all steps is not more than that it pa
 moving on: it takes no full step.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -83,8 +82,3 @@ class Canary:
             return self
         cause = learned.cause or Cause.RATE_FELL
         return replace(self, stage=Stage.BACK, why=f"{cause.value}: {learned.says}")
-
-
-def outcomes_in_all(steps: Sequence[Step] = STEPS) -> int:
-    """How many outcomes it takes to have all the traffic."""
-    return sum(step.outcomes for step in steps)

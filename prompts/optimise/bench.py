@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from prompts.answer import Answer
 from prompts.assertions.kind import Asks
 from prompts.canonical import digest
 from prompts.examination import Ask, Examined, Kept, examine_case
@@ -219,8 +218,3 @@ async def _together(work: Iterator[Any]) -> None:
                 group.create_task(one)
     except* Stopped as stopped:
         raise stopped.exceptions[0] from None
-
-
-def answer_of(one: Examined) -> Answer:
-    """What came back the first time."""
-    return one.attempts[0].answer

@@ -32,7 +32,7 @@ from gateway.cli.screen import console, problems
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from prompts.library import tier_of
-from prompts.optimise.search import SEARCHES, Found
+from prompts.optimise.search import Found
 from prompts.template import Template
 
 
@@ -166,6 +166,3 @@ def hand_over(
         out.print(f"\nWritten to {path}. It is a draft: publish it to let it serve.", highlight=False, soft_wrap=True)
     else:
         out.print(f"\nA draft for {path}; --write keeps it.", highlight=False, soft_wrap=True)
-
-
-__all__ = ["SEARCHES", "Improved", "hand_over", "improve", "optimise", "show"]

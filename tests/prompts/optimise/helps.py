@@ -84,9 +84,9 @@ def bench(model: Model, *, cases: Suite | None = None, budget: Budget | None = N
         tier=TIER,
         cases=seen,
         guard=Guard(made, TIER, held_out=held_out, rendered=seen.train),
-        ask=model,
         build="b",
         **{
+            "ask": model,
             "purse": Purse(budget or Budget(calls=100_000)),
             "enough": lambda passed, total, texts: passed == total,
             **more,

@@ -3,9 +3,10 @@ changes nothing but the draft.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -182,6 +183,28 @@ def test_a_tier_that_has_a_text_of_its_own_is_improved_from_that() -> None:
     own = draft(template(), TIER, (Text("system", "Own."), Text("user", "{{ text }}")))
     assert told(own, TIER)[0] == Text("system", "Own.")
     assert draft(own, TIER, told(own, TIER)) == own
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_that_is_cancelled_ends_with_its_thread(name: str) -> None:
+    async def cancelled() -> None:
+        asked, never = asyncio.Event(), asyncio.Event()
+
+        async def ask(messages: Sequence[Message], parameters: Mapping[str, Any]) -> Answer:
+            if len(model.asked) > len(made.cases.validation):  # past the text that is there
+                asked.set()
+                await never.wait()
+            return await model(messages, parameters)
+
+        model = Model(lambda messages: "neither")
+        made = bench(model, writer=rewrites("Try harder."), ask=ask)
+        running = asyncio.create_task(search(made, [name]))
+        await asked.wait()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(cancelled())  # waits for the thread
 
 
 def test_nothing_is_rewritten_where_nobody_writes() -> None:
