@@ -14,7 +14,7 @@ from prompts.canonical import digest
 from prompts.examination import Ask, Examined, Kept, examine_case
 from prompts.message import Message
 from prompts.optimise.budget import Purse
-from prompts.optimise.candidate import Candidate, characters, draft
+from prompts.optimise.candidate import Candidate, asked_with, characters, draft
 from prompts.optimise.guard import Guard
 from prompts.render import render
 from prompts.suite import Case, Split, Suite
@@ -169,7 +169,7 @@ class Bench:
         self, candidate: Candidate, cases: Sequence[Case], at_least: int | None
     ) -> tuple[Examined, ...]:
         made = draft(self.template, self.tier, candidate)
-        parameters = made.parameters_of(self.tier)
+        parameters = asked_with(made, self.tier)
         found: dict[int, Examined] = {}
         waiting = iter(enumerate(cases))
 

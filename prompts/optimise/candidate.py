@@ -1,6 +1,7 @@
 """What a tier may be told instead: messages, tried as a draft of the template they are for. Values; no I/O."""
 
 from dataclasses import replace
+from typing import Any
 
 from prompts.template import BASE, Part, Template, Text, Variant
 
@@ -18,6 +19,12 @@ def draft(template: Template, tier: str, candidate: Candidate) -> Template:
     variant = template.variant(tier)
     parameters = {} if variant == BASE else template.variants[tier].parameters
     return replace(template, variants={**template.variants, tier: Variant(candidate, parameters)})
+
+
+def asked_with(template: Template, tier: str) -> dict[str, Any]:
+    """The parameters of a call, the form of the answer with them."""
+    own = dict(template.parameters_of(template.variant(tier)))
+    return own if template.response_format is None else {**own, "response_format": dict(template.response_format)}
 
 
 def components(candidate: Candidate) -> dict[str, str]:

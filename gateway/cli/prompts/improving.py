@@ -19,6 +19,7 @@ from prompts.examination import Examination, Kept, examine
 from prompts.folder import Prompt, load
 from prompts.optimise.bench import Bench, Cases, TooFewCases, Trial
 from prompts.optimise.budget import Budget, Purse
+from prompts.optimise.candidate import asked_with
 from prompts.optimise.guard import Guard
 from prompts.optimise.search import Found, search
 from prompts.reading import LoadRefused
@@ -184,18 +185,18 @@ async def _measured(
     def rendered(case: Case) -> list[dict[str, Any]]:
         return render(template, on.tier, case.vars, case.messages).messages
 
-    parameters = template.parameters_of(template.variant(on.tier))
     seen = await examine(
         suite,
         rendered,
         on.ask,
         build=on.model.build,
-        parameters=parameters,
+        parameters=asked_with(template, on.tier),
         kept=kept,
         concurrency=2,
         progress=lambda done, of, one: progress(done),
     )
-    binding = Binding(template.told(on.tier), suite.digest, digest(dict(parameters)), on.model.build)
+    parameters = digest([template.parameters_of(template.variant(on.tier)), template.response_format])
+    binding = Binding(template.told(on.tier), suite.digest, parameters, on.model.build)
     return Measured(name, on.tier, on.model.name, template, seen, seen.receipt(binding, on.tier, datetime.now(UTC)))
 
 

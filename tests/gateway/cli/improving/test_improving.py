@@ -104,6 +104,18 @@ def test_a_downshift_says_what_the_gate_says_before_and_after(
     assert told["held_out"][0]["wilson_95"][1] < 0.8
 
 
+def test_a_model_is_asked_as_the_prompt_says_and_for_the_form_that_it_says(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    with (folder / "turn" / "turn.prompt.yaml").open("a", encoding="utf-8") as file:
+        file.write("modelParameters: {temperature: 0}\nresponseFormat: json_object\n")
+    terminal.run("prompts", "optimise", "turn", "--dir", str(folder), "--search", "examples")
+    for engine in engines.values():
+        assert engine.calls
+        assert all(call.body["temperature"] == 0 for call in engine.calls)
+        assert all(call.body["response_format"] == {"type": "json_object"} for call in engine.calls)
+
+
 def test_nothing_is_written_unless_that_is_asked_for(
     terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
 ) -> None:
