@@ -1,7 +1,9 @@
 """A template as the files of a folder: what `folder` reads, written. The inverse of reading, by digest."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from prompts.folder import ENDING, PARTIALS
 from prompts.template import AUTO, HISTORY, Part, Placeholder, Routing, Template, Variant
@@ -11,12 +13,31 @@ from prompts.writing import yaml_of
 def files_of(template: Template) -> dict[str, str]:
     """Texts by path, relative to the folder of all prompts."""
     name = template.id.rpartition("/")[2]
-    files = {f"{template.id}/{name}{ENDING}": yaml_of(_base(template))}
+    files = {f"{template.id}/{name}{ENDING}": prompt_file(template)}
     for tier, variant in template.variants.items():
-        files[f"{template.id}/{name}.{tier}{ENDING}"] = yaml_of(_variant(variant))
+        files[f"{template.id}/{name}.{tier}{ENDING}"] = variant_file(variant)
     for partial, text in template.partials.items():
         files[f"{PARTIALS}/{partial}.md"] = f"{text}\n"
     return files
+
+
+def prompt_file(template: Template, about: str = "") -> str:
+    """`NAME.prompt.yaml`: the base, without variants and partials. *about*: a comment at its top."""
+    return _comment(about) + yaml_of(_base(template))
+
+
+def variant_file(variant: Variant, about: str = "") -> str:
+    """`NAME.TIER.prompt.yaml`."""
+    return _comment(about) + yaml_of(_variant(variant))
+
+
+def case_lines(cases: Iterable[Mapping[str, Any]]) -> str:
+    """`cases.jsonl`."""
+    return "".join(orjson.dumps(case).decode() + "\n" for case in cases)
+
+
+def _comment(about: str) -> str:
+    return "".join(f"# {line}\n" for line in about.splitlines())
 
 
 def _base(template: Template) -> Mapping[str, Any]:

@@ -6,7 +6,9 @@ What a command does is done elsewhere (`prompts`, `router.gate`, `gateway.librar
 import typer
 
 from gateway.cli.prompts.diff import DIFF_HELP, diff_command
+from gateway.cli.prompts.downshift import downshift
 from gateway.cli.prompts.exchange import EXPORT_HELP, IMPORT_HELP, export_command, import_command
+from gateway.cli.prompts.generate import generate
 from gateway.cli.prompts.labels import (
     HISTORY_HELP,
     PROMOTE_HELP,
@@ -19,6 +21,7 @@ from gateway.cli.prompts.labels import (
 )
 from gateway.cli.prompts.lint import LINT_HELP, lint_command
 from gateway.cli.prompts.listing import LIST_HELP, list_command
+from gateway.cli.prompts.optimise import optimise
 from gateway.cli.prompts.render import RENDER_HELP, render_command
 from gateway.cli.prompts.sides import PULL_HELP, PUSH_HELP, pull, push
 from gateway.cli.prompts.start import init, new
@@ -45,3 +48,6 @@ app.command(help=prose(ROLLBACK_HELP))(rollback)
 app.command(help=prose(HISTORY_HELP))(history)
 app.command("import", help=prose(IMPORT_HELP))(import_command)
 app.command("export", help=prose(EXPORT_HELP))(export_command)
+app.command()(generate)
+app.command()(optimise)
+app.command()(downshift)

@@ -38,6 +38,11 @@ class Answers:
         self._database.commit()
 
 
+def answers_path(data: Path) -> Path:
+    """In the data directory *data*."""
+    return data / "prompts" / "answers.db"
+
+
 @contextmanager
 def kept_answers(path: Path, again: bool = False) -> Iterator[Answers]:
     """Raises PromptsFailed where the file cannot be used."""

@@ -51,7 +51,7 @@ class Here:
             yield running
             return
         async with started(self._settings, target.row) as engine:
-            ask = self._asked[target.row.name] = _of_engine(engine, target.row)
+            ask = self._asked[target.row.name] = of_engine(engine, target.row)
             try:
                 yield ask
             finally:
@@ -109,7 +109,7 @@ async def whom_to_ask(
         yield Asks(judge, _embed() if Needs.EMBEDDER in needs else None)
 
 
-def _of_engine(engine: Engine, row: Model) -> Ask:
+def of_engine(engine: Engine, row: Model) -> Ask:
     async def ask(messages: Sequence[Message], parameters: Mapping[str, Any]) -> Answer:
         for attempt in range(1, TRIES + 1):
             began = perf_counter()

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from gateway.cli.prompts import measured
-from gateway.cli.prompts.answers import kept_answers
+from gateway.cli.prompts.answers import answers_path, kept_answers
 from gateway.cli.prompts.asking import Models, models_at, models_here
 from gateway.cli.prompts.examining import Tested, as_before, held, jobs_of, mock, run
 from gateway.cli.prompts.place import Dir, PromptsFailed, case_of, folder_at, prompt_in, suite_of
@@ -149,8 +149,7 @@ async def _test(
             if not job.targets:
                 says = "may be sent to none of these tiers; see its routing.tiers and model"
                 raise PromptsFailed(f"{job.template.id} {says}")
-        answers = settings.data_dir / "prompts" / "answers.db"
-        with kept_answers(answers, again) as kept, count_bar() as bar:
+        with kept_answers(answers_path(settings.data_dir), again) as kept, count_bar() as bar:
             totals = {t: sum(len(job.suite.cases) for job in jobs if t in job.targets) for t in targets}
             tasks = {t: bar.add_task(t.tier, total=total, start=False) for t, total in totals.items() if total}
 

@@ -1,0 +1,168 @@
+"""pointsman prompts optimise: a better text for one tier, as a draft, with what it is worth on held-out cases."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from gateway.cli.prompts.improving import Measured, Subject, find, measure, shown, subject, too_few
+from gateway.cli.prompts.options import (
+    AsJson,
+    Calls,
+    Dir,
+    Name,
+    Options,
+    Searches,
+    Seconds,
+    Seed,
+    Tier,
+    Usd,
+    Write,
+    Writer,
+    draft_text,
+    first_line,
+    options,
+    show_diff,
+    variant_path,
+    write_draft,
+)  # fmt: skip
+from gateway.cli.prompts.ready import asked, models_of
+from gateway.cli.screen import console, problems
+from gateway.served import served_catalog
+from gateway.settings import Settings, load_settings
+from prompts.library import tier_of
+from prompts.optimise.search import Found
+from prompts.template import Template
+
+
+@dataclass(frozen=True, slots=True)
+class Improved:
+    """What a search has found, and the held-out table. `draft`: None where nothing better was found.
+
+    `rows`: as it is, the draft, then the safe tier, told its own text and, where that is another tier, the draft's.
+    """
+
+    found: Found
+    draft: Template | None
+    rows: tuple[Measured, ...]
+    calls: int
+    usd: Decimal
+    seconds: float
+
+    @property
+    def before(self) -> Measured:
+        return self.rows[0]
+
+    @property
+    def after(self) -> Measured | None:
+        return self.rows[1] if self.draft is not None else None
+
+    @property
+    def safe(self) -> Measured:
+        """Of the text that it is told now."""
+        return self.rows[1 + (self.draft is not None)] if len(self.rows) > 2 or self.draft is None else self.rows[0]
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "ended": self.found.ended,
+            "spent": {"calls": self.calls, "usd": float(self.usd), "seconds": round(self.seconds, 1)},
+            "trials": [
+                {"name": t.name, "passed": t.passed, "of": len(t.examined), "whole": t.whole, "refused": t.problem}
+                for t in self.found.trials
+            ],
+            "held_out": [row.document() for row in self.rows],
+        }
+
+
+def optimise(
+    name: Name,
+    dir: Dir = Path("prompts"),
+    tier: Tier = "small",
+    budget_calls: Calls = 3000,
+    budget_usd: Usd = None,
+    seconds: Seconds = 1800,
+    seed: Seed = 0,
+    search: Searches = None,
+    writer: Writer = None,
+    write: Write = False,
+    json: AsJson = False,
+) -> None:
+    """Search a better text for one tier: well-chosen examples, then rewritten instructions. It comes out as a draft.
+
+    It learns from half of the suite's cases, chooses by a quarter, and is judged on the last quarter, which it never
+    sees. It stops when the bar is met, or a budget is spent; started again, it goes on where it stopped.
+    """
+    asking = options(tier, budget_calls, budget_usd, seconds, seed, search, writer)
+    settings = load_settings()
+    about = subject(dir, name)
+    improved = asyncio.run(improve(about, settings, asking))
+    if json:
+        console.print_json(data=improved.document())
+    else:
+        show(about, improved)
+    hand_over(dir, about, improved.draft, tier, "optimise", write=write, quiet=json)
+
+
+def safe_tier(about: Subject, settings: Settings) -> str:
+    models = len(served_catalog(settings).chatting)
+    return tier_of(models - 1, models, about.tiers)
+
+
+async def improve(about: Subject, settings: Settings, asking: Options) -> Improved:
+    """Raises PromptsFailed, EngineError."""
+    tier, catalog, safe = asking.tier, served_catalog(settings), safe_tier(about, settings)
+    wanted = tuple(dict.fromkeys((tier, asking.writer or safe, safe)))
+    if warning := too_few(about.bars.of_tier(tier), len(about.held_out.cases), settings.confidence):
+        problems.print(warning, highlight=False, markup=False)
+    async with asked(settings, models_of(catalog, about.tiers, wanted)) as on:
+        writer = on[asking.writer or safe]
+        found, purse = await find(about, on[tier], writer, settings, asking.budget, asking.searches, asking.seed)
+        seconds = purse.seconds
+        draft = found.draft(about.template, tier)
+        texts = [("as it is", about.template, on[tier])]
+        if draft is not None:
+            texts.append(("draft", draft, on[tier]))
+        if safe != tier:
+            texts.append(("as it is", about.template, on[safe]))
+        if safe != tier and draft is not None:
+            texts.append((f"that for {tier}", _told_as(draft, tier, safe), on[safe]))
+        rows = await measure(about, texts, settings)
+    return Improved(found, draft, tuple(rows), purse.calls, purse.usd, seconds)
+
+
+def _told_as(draft: Template, tier: str, other: str) -> Template:
+    """The draft with *other* told what *tier* is: what helps one model may not help another."""
+    return replace(draft, variants={**draft.variants, other: draft.variants[tier]})
+
+
+def show(about: Subject, improved: Improved) -> None:
+    found = improved.found
+    spent = f"{improved.calls} calls, ${improved.usd:.4f}, {improved.seconds:.0f} s"
+    console.print(f"{len(found.trials)} trials, {spent}: {found.ended}", highlight=False, soft_wrap=True)
+    if found.best is not None and found.start is not None:
+        of = len(about.cases.validation)
+        best = f"{found.best.passed}/{of} ({found.best.name})"
+        console.print(f"validation: {found.start.passed}/{of} as it is, {best} at best", highlight=False)
+    console.print(f"\n{len(about.held_out.cases)} held-out cases, which no search has seen:", highlight=False)
+    console.print(shown(improved.rows))
+
+
+def hand_over(
+    folder: Path, about: Subject, draft: Template | None, tier: str, command: str, *, write: bool, quiet: bool
+) -> None:
+    """Show what would change, and write it where that was asked for. What is served does not change by it."""
+    out = problems if quiet else console
+    if draft is None:
+        out.print("\nNothing better was found; no draft.")
+        return
+    path = variant_path(folder, about.template.id, tier)
+    text = draft_text(draft, tier, first_line(about, command))
+    if not quiet:
+        console.print()
+        show_diff(path, text)
+    if write:
+        write_draft(path, text)
+        out.print(f"\nWritten to {path}. It is a draft: publish it to let it serve.", highlight=False, soft_wrap=True)
+    else:
+        out.print(f"\nA draft for {path}; --write keeps it.", highlight=False, soft_wrap=True)
