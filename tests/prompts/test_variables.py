@@ -124,7 +124,7 @@ def test_a_schema_may_refer_to_itself() -> None:
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}, "additionalProperties": False}
     inputs = Inputs({"type": "object", "properties": {"x": {"$ref": "#/$defs/node"}}, "$defs": {"node": node}})
     assert inputs.checked("a", {"x": {"next": {"next": {}}}})["x"] == {"next": {"next": {}}}
-    with pytest.raises(VariablesRefused, match="/x/next/next: 1 must be of type object"):
+    with pytest.raises(VariablesRefused, match="/x/next/next: a number must be of type object"):
         inputs.checked("a", {"x": {"next": {"next": 1}}})
 
 
