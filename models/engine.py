@@ -113,7 +113,8 @@ class Reply(ABC):
         try:
             await self._stop()
         finally:
-            for then in self._when_closed:
+            closing, self._when_closed = self._when_closed, []  # they know this reply: kept, nobody would free either
+            for then in closing:
                 then()
 
 
