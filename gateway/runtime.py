@@ -30,11 +30,12 @@ from gateway.responses import ResponseStore
 from gateway.schema import Asked
 from gateway.sessions import Sessions
 from gateway.settings import Settings
-from gateway.wishes import BEST, CHEAPEST, NO_WISHES, HoldBack, Wishes, refusal, wishes_of
+from gateway.wishes import BEST, CHEAPEST, NO_WISHES, Wishes, refusal, wishes_of
 from models.catalog import AUTO, Ability, Catalog
 from models.engine import EngineState, Operation
 from prompts.library import Library, Version
 from prompts.message import template_key
+from prompts.template import Hold
 from router.decision import Basis, Decision, Knowledge, Mode, Question, Strategy
 from router.expected import Expect
 from router.groups import Groups
@@ -156,8 +157,8 @@ def decide(
             question = Question(
                 group or template,
                 lambda: looks(asked.body),
-                streamed=asked.stream and back is HoldBack.FIRST,
-                checkable=back is not HoldBack.NONE and (asked.body.get("n") or 1) == 1,
+                streamed=asked.stream and back is Hold.FIRST,
+                checkable=back is not Hold.NONE and (asked.body.get("n") or 1) == 1,
                 expect=expect,
             )
             known = knowledge if wishes.bar is None else knowledge.held_to(wishes.bar)

@@ -4,13 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from enum import StrEnum
 
 from gateway.errors import InvalidRequest
 from gateway.schema import Asked
 from models.catalog import Model
 from models.engine import Usage
 from prompts.form import wants_json
+from prompts.template import Hold
 from router.bar import Bar, parse_bar
 from router.expected import Expect, Expected
 
@@ -21,14 +21,6 @@ HEADERS = CHOOSING | {HOLD}
 BEST, CHEAPEST, OWN_BAR = "best", "cheapest", "balanced"  # the ends of the knob, and its middle: the operator's bar
 
 
-class HoldBack(StrEnum):
-    """How much of an answer may be held back until it is clear whether the client may see it."""
-
-    NONE = "none"  # so no answer is looked at before the client sees it
-    FIRST = "first"  # of a stream only its beginning; an answer that is not streamed comes whole in any case
-    WHOLE = "whole"
-
-
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """`bar`: to be held in place of the operator's; `end`: BEST or CHEAPEST, which look at no bar. None: no wish."""
@@ -37,11 +29,11 @@ class Wishes:
     end: str | None = None
     max_cost_usd: Decimal | None = None
     max_latency_seconds: float | None = None
-    hold: HoldBack | None = None
+    hold: Hold | None = None
 
-    def held_back(self, asked: Asked) -> HoldBack:
+    def held_back(self, asked: Asked) -> Hold:
         """Of an answer in a form of its own, or to a request with tools, the beginning says little."""
-        usual = HoldBack.WHOLE if wants_json(asked.body) or asked.body.get("tools") else HoldBack.FIRST
+        usual = Hold.WHOLE if wants_json(asked.body) or asked.body.get("tools") else Hold.FIRST
         return self.hold or usual
 
     def limit(self, model: Model, expected: Expected) -> str | None:
@@ -138,12 +130,12 @@ def _seconds(written: str) -> float | None:
     return seconds
 
 
-def _hold(written: str) -> HoldBack | None:
+def _hold(written: str) -> Hold | None:
     try:
-        return HoldBack(written) if written else None
+        return Hold(written) if written else None
     except ValueError as error:
         name = HOLD.decode()
-        raise InvalidRequest(f"{name}: must be one of {', '.join(HoldBack)}", param=name) from error
+        raise InvalidRequest(f"{name}: must be one of {', '.join(Hold)}", param=name) from error
 
 
 def _no_number(header: bytes) -> InvalidRequest:

@@ -23,7 +23,9 @@ NO_INPUTS: Mapping[str, Any] = {"type": "object", "additionalProperties": False}
 
 
 class Hold(StrEnum):
-    """How much of an answer may be held back until it was checked: nothing, its first tokens, all of it."""
+    """How much of an answer may be held back until it is clear whether the client may see it: nothing (so no answer is
+    looked at before), of a stream its first tokens (another comes whole in any case), or all of it.
+    """
 
     NONE = "none"
     FIRST = "first"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gateway.wishes import CHEAPEST, HoldBack, Wishes
+from gateway.wishes import CHEAPEST, Wishes
 from prompts.library import Version
 from router.bar import Bar
 
@@ -41,7 +41,7 @@ class Prompted:
         stays, and the prompt's bar is what its receipts are held to.
         """
         routing = self.version.template.routing
-        hold = caller.hold if caller.hold is not None or routing.hold is None else HoldBack(routing.hold.value)
+        hold = routing.hold if caller.hold is None else caller.hold
         if routing.bar is None or own.pass_rate is None:
             return replace(caller, hold=hold)
         bar = Bar(own.confidence, pass_rate=routing.bar)
