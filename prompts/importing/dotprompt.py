@@ -78,12 +78,7 @@ def _property(made: Making, key: str, kind: Any) -> dict[str, Any]:
 
 
 def _config(made: Making, said: Mapping[str, Any]) -> None:
-    config = said.get("config")
-    for name, value in config.items() if isinstance(config, Mapping) else ():
-        if name in CONFIG:
-            made.parameter(CONFIG[name], value)
-        else:
-            made.drop(f"config.{name}", "is no parameter that is known here")
+    made.take_parameters(said.get("config"), CONFIG, "config")
     output = said.get("output")
     if isinstance(output, Mapping):
         if output.get("format") == "json":

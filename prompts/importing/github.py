@@ -66,12 +66,7 @@ def read(text: str, name: str) -> Sequence[Imported]:
 
 
 def _parameters(made: Making, said: Mapping[str, Any]) -> None:
-    parameters = said.get("modelParameters")
-    for name, value in parameters.items() if isinstance(parameters, Mapping) else ():
-        if name in PARAMETERS:
-            made.parameter(PARAMETERS[name], value)
-        else:
-            made.drop(f"modelParameters.{name}", "is no parameter that is known here")
+    made.take_parameters(said.get("modelParameters"), PARAMETERS, "modelParameters")
     form = said.get("responseFormat")
     if form in ("text", "json_object"):
         made.response_format = {"type": form}

@@ -72,6 +72,14 @@ class Making:
         elif value is not None:
             self.parameters[name] = value
 
+    def take_parameters(self, said: Any, known: Mapping[str, str], where: str) -> None:
+        """Those of *said*, which stands at *where*, that are *known*: by their names there, as they are called here."""
+        for name, value in said.items() if isinstance(said, Mapping) else ():
+            if name in known:
+                self.parameter(known[name], value)
+            else:
+                self.drop(f"{where}.{name}", "is no parameter that is known here")
+
     def done(self) -> Imported:
         """Raises ImportRefused where there is nothing that a model could be told."""
         if not any(role != "placeholder" for role, _ in self.messages):
