@@ -54,26 +54,38 @@ async def test_no_crowd_spends_more_than_the_budget(rig: OpenRig) -> None:
         "hangs": [Say("x "), Wait()],
     }
 
+    hanging = dict[str, asyncio.Event]()
+
     def play(call: Call) -> Script:
-        return ends[call.body["messages"][0]["content"]]
+        end, name = call.body["messages"][0]["content"].split()
+        if end == "hangs":
+            hanging[name].set()
+        return ends[end]
 
     budget = NANO // 100  # a cent: some of the worst cases below
     async with rig(large=play) as r, limited(r, Limits(day_nano_usd=budget)) as client:
         statuses: list[int | None] = []
 
-        async def worker() -> None:
-            for _ in range(4):
-                end = chance.choice(list(ends))
-                words = [{"role": "user", "content": end}]
-                body = chat("large", messages=words, max_tokens=8, stream=chance.random() < 0.7)
-                patience = 0.5 if end == "hangs" else 30  # seconds; only the hanging ones are left
-                try:
-                    response = await asyncio.wait_for(client.post(CHAT, json=body), patience)
-                    statuses.append(response.status_code)
-                except TimeoutError:
-                    statuses.append(None)
+        async def request(name: str) -> int | None:
+            """The status; None when the engine hung and the client left."""
+            end = chance.choice(list(ends))
+            words = [{"role": "user", "content": f"{end} {name}"}]
+            body = chat("large", messages=words, max_tokens=8, stream=chance.random() < 0.7)
+            hanging[name] = asyncio.Event()
+            answer = asyncio.ensure_future(client.post(CHAT, json=body))
+            hangs = asyncio.ensure_future(hanging[name].wait())
+            await asyncio.wait([answer, hangs], return_when=asyncio.FIRST_COMPLETED)
+            hangs.cancel()
+            if answer.done():
+                return (await answer).status_code
+            answer.cancel()
+            return None
 
-        await asyncio.gather(*(worker() for _ in range(64)))
+        async def worker(number: int) -> None:
+            for turn in range(4):
+                statuses.append(await request(f"{number}-{turn}"))
+
+        await asyncio.gather(*(worker(number) for number in range(64)))
         await until(lambda: r.runtime.engines["large"].in_flight == 0, 5.0)
         assert await spent_nano_usd(r, 256) <= budget
         assert {429, 200} <= set(statuses)
