@@ -58,8 +58,8 @@ async def outage(
 ) -> AsyncIterator[Outage]:
     url, process = server
     clock = Clock()
+    monkeypatch.setattr(redis, "DEADLINE_SECONDS", 0.5)  # a busy machine is not taken for a dead Redis
     bench = RedisBench(url)
-    monkeypatch.setattr(redis, "DEADLINE_SECONDS", 0.2)  # a busy machine is not taken for a dead Redis
     store = RedisStore(connect(url), bench._spent, clock=clock)
     await bench.store.seed({})
     yield Outage(bench, store, clock, process)
