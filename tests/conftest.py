@@ -16,6 +16,16 @@ from tests.rig import Rig, running_rig
 settings.register_profile("pointsman", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pointsman")
 
+REAL_MODELS = frozenset({"real", "clients"})  # folders whose tests load them, which takes time and 3 GB
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes test: one runs all that needs the real models, and a file is never divided."""
+    for item in items:
+        room = item.path.relative_to(Path(__file__).parent)
+        group = "real models" if room.parts[0] in REAL_MODELS else str(room)
+        item.add_marker(pytest.mark.xdist_group(group))
+
 
 @pytest.fixture
 def anyio_backend() -> str:

@@ -244,7 +244,7 @@ async def test_what_is_missing_is_told_with_its_remedy(
     assert "make it first" in (await asker.at("http://127.0.0.1:1")).err
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n"), None])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"{}\n", mtime=0), None])
 async def test_a_file_that_is_no_ladder_is_told(asker: Asker, content: bytes | None) -> None:
     if content is None:
         asker.file.unlink()
