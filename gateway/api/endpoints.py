@@ -6,7 +6,7 @@ from gateway.api import messages, responses
 from gateway.api.inference import Endpoint
 from gateway.api.voices import PLAIN, Voice
 from gateway.held import Held
-from gateway.prompting.naming import named_in
+from gateway.prompting.naming import named_in, refuse_naming
 from gateway.schema import Asked, ChatWire, CompletionWire, EmbeddingWire, check, parse_object
 
 
@@ -14,7 +14,9 @@ def _reads(
     wire: type[CompletionWire | EmbeddingWire],
 ) -> Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]:
     async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
-        return check(parse_object(raw), len(raw), held.runtime.catalog, wire), PLAIN
+        body = parse_object(raw)
+        refuse_naming(body, held.headers, held.path)
+        return check(body, len(raw), held.runtime.catalog, wire), PLAIN
 
     return read
 
