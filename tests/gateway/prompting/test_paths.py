@@ -103,10 +103,10 @@ async def test_what_is_wrong_with_a_prompt_is_told_in_the_shape_of_messages(rig:
         ask = client.messages.create
         with pytest.raises(AnthropicNotFound, match=r"support/nothing") as missing:
             await ask(model="auto", max_tokens=9, messages=[], extra_headers={"x-prompt-id": "support/nothing"})
-        assert missing.value.body["error"]["type"] == "not_found_error"
+        assert missing.value.type == "not_found_error"
         with pytest.raises(AnthropicBadRequest, match="ticket") as wrong:
             await ask(model="auto", max_tokens=9, messages=[], extra_headers={"x-prompt-id": TRIAGE.id})
-        assert wrong.value.body["error"]["type"] == "invalid_request_error"
+        assert wrong.value.type == "invalid_request_error"
         assert not any(engine.calls for engine in r.engines.values())
 
 
