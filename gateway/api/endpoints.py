@@ -35,6 +35,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         summary="Answer a conversation",
         read=_read_chat,
         body_schema=ChatWire.model_json_schema,
+        names_prompts=True,
     ),
     "/v1/completions": Endpoint(
         operation="completion",
@@ -47,12 +48,14 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         summary="Answer, as a Response that may be kept",
         read=responses.read,
         body_schema=responses.body_schema,
+        names_prompts=True,
     ),
     "/v1/messages": Endpoint(
         operation="messages",
         summary="Answer, as Anthropic does",
         read=messages.read,
         body_schema=messages.body_schema,
+        names_prompts=True,
     ),
     "/v1/embeddings": Endpoint(
         operation="embedding",
