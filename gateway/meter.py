@@ -370,7 +370,7 @@ class Tab:
         self._called_at = self._reply = None
         self._intend(self._charge(Outcome.LOST, None, None))
         if self.trace is not None:
-            self.trace.calling(model)
+            self.trace.calling(model, *map(self._known.get, PROMPT_HEADERS.values()))
         self._called_at = perf_counter()
 
     def failed(self, problem: EngineError) -> None:
