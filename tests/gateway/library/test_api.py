@@ -138,8 +138,8 @@ async def test_what_is_wrong_with_a_version_is_told_and_nothing_is_saved(
         assert (await r.http.get("/v1/prompts")).json()["data"] == []
 
 
-async def test_a_gated_label_is_refused_with_the_rows_and_moves_once_they_hold(rig: OpenRig) -> None:
-    async with managed(rig) as r:
+async def test_a_gated_label_is_refused_with_the_rows_and_moves_once_they_hold(rig: OpenRig, database_url: str) -> None:
+    async with managed(rig, database_url=database_url) as r:
         await saved(r, template())
         await asked(r)
         await proved(r, template(), "large")
@@ -190,8 +190,8 @@ async def test_a_prompt_of_an_alias_of_auto_proves_itself_everywhere(rig: OpenRi
         assert served(r) == (1, {"small", "large"})
 
 
-async def test_a_label_moves_from_where_it_was_seen_only(rig: OpenRig) -> None:
-    async with managed(rig) as r:
+async def test_a_label_moves_from_where_it_was_seen_only(rig: OpenRig, database_url: str) -> None:
+    async with managed(rig, database_url=database_url) as r:
         for said in ("a", "b"):
             await saved(r, template(said))
         staging = f"{PATH}/labels/staging"

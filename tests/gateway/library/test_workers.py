@@ -13,9 +13,9 @@ import pytest
 from tests.gateway.library.test_api import NEW, SAID
 from tests.gateway.test_workers import FILE as SETTINGS
 from tests.gateway.test_workers import connecting, everywhere, make_key, two_workers
+from tests.processes import until
 from tests.prompts.trees import FILES, write
 from tests.prompts.trees import PROMPT as FILE
-from tests.processes import until
 from tests.real.server import environment
 
 pytestmark = pytest.mark.anyio
