@@ -13,7 +13,7 @@ import structlog
 from gateway.ledger.charge import Charge, Outcome
 from gateway.limits.policy import OUTPUT_FIELDS
 from gateway.mean import Mean
-from gateway.prefixes import Prefix, Prefixes, shared_bytes, warm_bytes
+from gateway.prefixes import Prefix, Prefixes, shared_bytes
 from gateway.schema import Asked
 from models.catalog import Ability, Model
 from models.engine import Operation
@@ -54,7 +54,10 @@ class Lengths:
 
     def take(self, model: str, tokens: float) -> None:
         self.of_all.take(tokens)
-        self.by_model.setdefault(model, Mean()).take(tokens)
+        of_model = self.by_model.get(model)
+        if of_model is None:
+            of_model = self.by_model[model] = Mean()
+        of_model.take(tokens)
 
 
 class Reading:
@@ -103,15 +106,11 @@ class Forecaster:
         if asked.operation is not Operation.CHAT:
             return _ignore
         try:
-            warm = 0 if asked.needs & MEDIA else self._warm_bytes(asked, template, model.name)
-            self.prefixes.note(template, asked.body, asked.body_bytes, model.name)
+            warm = self.prefixes.note(template, asked.body, asked.body_bytes, model.name)
         except Exception:  # the client gets its answer all the same
             log.exception("what a model has read cannot be noted")
             return _ignore
         return partial(self._learn, asked, template, model.name, warm)
-
-    def _warm_bytes(self, asked: Asked, template: str | None, model: str) -> int:
-        return warm_bytes(self.prefixes.of(template, asked.body), model, self.prefixes.now)
 
     def _learn(self, asked: Asked, template: str | None, model: str, warm: int, charge: Charge | None) -> None:
         try:
@@ -128,7 +127,9 @@ class Forecaster:
         self._learn_length(template, model, charge.completion_tokens / (asked.body.get("n") or 1))
         if asked.needs & MEDIA:
             return
-        reading = self._reading.setdefault(model, Reading())  # as many as there are models
+        reading = self._reading.get(model)
+        if reading is None:
+            reading = self._reading[model] = Reading()  # as many as there are models
         reading.tokens_per_byte.take(charge.prompt_tokens / asked.body_bytes)
         warm_tokens = warm * reading.tokens_per_byte.value
         if warm_tokens >= LEAST_TOKENS:

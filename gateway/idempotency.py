@@ -28,8 +28,13 @@ class KeyTaken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stored:
+    """`prompt`: of the library, where the answer is of one; with its version and the text of it that was said."""
+
     status: int
     body: str
+    prompt: str | None = None
+    prompt_version: int | None = None
+    prompt_variant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,9 @@ class IdempotencyStore:
 
     def keep(self, claim: Claim, answer: Stored) -> bool:
         """Whether it was: False when the claim has been lost."""
-        return self._change(claim, status=answer.status, response_body=answer.body, created_at=self._clock())
+        said = {"status": answer.status, "response_body": answer.body, "created_at": self._clock()}
+        prompt = {name: getattr(answer, name) for name in ("prompt", "prompt_version", "prompt_variant")}
+        return self._change(claim, **said, **prompt)
 
     def release(self, claim: Claim) -> None:
         """There is no answer to keep: the key may be used again at once."""
@@ -98,7 +105,7 @@ class IdempotencyStore:
             raise KeyReused(claim.key)
         if row.status is None:
             raise KeyTaken(claim.key)
-        return Stored(row.status, row.response_body)
+        return Stored(row.status, row.response_body, row.prompt, row.prompt_version, row.prompt_variant)
 
     def _change(self, claim: Claim, **values: object) -> bool:
         with self._database.begin() as connection:

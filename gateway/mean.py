@@ -13,5 +13,6 @@ class Mean:
     count: int = 0  # up to MEMORY
 
     def take(self, value: float) -> None:
-        self.count = min(self.count + 1, MEMORY)
+        if self.count < MEMORY:
+            self.count += 1
         self.value += (value - self.value) / self.count

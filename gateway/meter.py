@@ -342,9 +342,13 @@ class Tab:
     def held_by(self, caller: Caller, operation: str) -> None:
         self._known.update(caller=caller.id, team=caller.team, operation=operation)
 
-    def replayed(self) -> None:
-        """The client gets what it got before, under its own idempotency key; nothing is computed."""
+    def replayed(self, prompt: str | None, version: int | None, variant: str | None) -> None:
+        """The client gets what it got before, under its own idempotency key; nothing is computed. *prompt*: what that
+        was an answer of, where it was of one.
+        """
         self._known["cache"] = REPLAYED
+        if prompt is not None:
+            self._known.update(prompt=prompt, prompt_version=version, prompt_variant=variant)
 
     def decided(self, decision: Decision, seconds: float, *, kept: bool = False) -> None:
         """*kept*: with everything that it was made from."""
@@ -366,7 +370,7 @@ class Tab:
         self._called_at = self._reply = None
         self._intend(self._charge(Outcome.LOST, None, None))
         if self.trace is not None:
-            self.trace.calling(model)
+            self.trace.calling(model, *map(self._known.get, PROMPT_HEADERS.values()))
         self._called_at = perf_counter()
 
     def failed(self, problem: EngineError) -> None:

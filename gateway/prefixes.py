@@ -47,26 +47,31 @@ class Prefixes:
     def of(self, template: str | None, body: Mapping[str, Any]) -> Sequence[Prefix]:
         """Those that *body* begins with and that were read before, longest first."""
         messages = body["messages"]
-        found: list[Prefix | None] = []
+        found: list[Prefix] = []
         for message in messages:
             if message.get("role") == "assistant":
-                found = [self._known.get(_opening(template, messages))]
+                if (opening := self._known.get(_opening(template, messages))) is not None:
+                    found.append(opening)
                 break
-        if template is not None:
-            found.append(self._known.get(template))
-        return [prefix for prefix in found if prefix is not None]
+        if template is not None and (fixed := self._known.get(template)) is not None:
+            found.append(fixed)
+        return found
 
-    def note(self, template: str | None, body: Mapping[str, Any], body_bytes: int, model: str) -> None:
-        """*model* reads a prompt: whole for the next turn of its conversation, in its fixed part for its template."""
-        self._note(_opening(template, body["messages"]), body_bytes, model)
+    def note(self, template: str | None, body: Mapping[str, Any], body_bytes: int, model: str) -> int:
+        """*model* reads a prompt: whole for the next turn of its conversation, in its fixed part for its template.
+        Returns how many bytes of it were warm.
+        """
+        now = self._clock()
+        warm = warm_bytes(self.of(template, body), model, now)
+        self._note(_opening(template, body["messages"]), body_bytes, model, now)
         if template is not None:
             known = self._known.get(template)
-            self._note(template, known.bytes if known else _fixed_bytes(body), model)
+            self._note(template, known.bytes if known else _fixed_bytes(body), model, now)
         while len(self._known) > PREFIXES_LIMIT:
             self._known.popitem(last=False)
+        return warm
 
-    def _note(self, key: Hashable, length_bytes: int, model: str) -> None:
-        now = self._clock()
+    def _note(self, key: Hashable, length_bytes: int, model: str, now: float) -> None:
         prefix = self._known.get(key)
         if prefix is None:
             prefix = self._known[key] = Prefix(length_bytes, 0.0, now)
@@ -101,8 +106,10 @@ def shared_bytes(prefixes: Sequence[Prefix], model: str, now: float) -> float:
 
 def _opening(template: str | None, messages: Sequence[Message]) -> Hashable:
     """A conversation's name: its template and how its first turn begins."""
-    first = next((text_of(message) for message in messages if message.get("role") not in FIXED_ROLES), "")
-    return template, hash(first[:OPENING_CHARACTERS])
+    for message in messages:
+        if message.get("role") not in FIXED_ROLES:
+            return template, hash(text_of(message)[:OPENING_CHARACTERS])
+    return template, None
 
 
 def _fixed_bytes(body: Mapping[str, Any]) -> int:

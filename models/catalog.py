@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
@@ -256,10 +256,16 @@ class Model(_Strict):
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Models by name, cheapest tier first. `aliases` map names that applications hard-code to `auto` or a model."""
+    """Models by name, cheapest tier first. `aliases` map names that applications hard-code to `auto` or a model.
+    `chatting`: the models that answer conversations, cheapest tier first: what the router chooses among.
+    """
 
     models: Mapping[str, Model]
     aliases: Mapping[str, str]
+    chatting: tuple[Model, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "chatting", tuple(model for model in self if Ability.CHAT in model.abilities))
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self.models.values())
@@ -268,11 +274,6 @@ class Catalog:
     def safe(self) -> Model:
         """The model that may always serve: the last of the highest tier that chats."""
         return self.chatting[-1]
-
-    @property
-    def chatting(self) -> tuple[Model, ...]:
-        """The models that answer conversations, cheapest tier first: what the router chooses among."""
-        return tuple(model for model in self if Ability.CHAT in model.abilities)
 
     def models_for(self, needs: frozenset[Ability]) -> tuple[Model, ...]:
         """Those that have the abilities, cheapest tier first."""

@@ -25,7 +25,10 @@ async def count_tokens(request: Request) -> Response:
     """The same body as for messages, without `max_tokens`."""
     held = held_of(request.scope)
     body = {"max_tokens": 1, **parse_object(await request.body())}
-    return _json({"input_tokens": await _count(held, check(messages.to_chat(body), 0, held.runtime.catalog))})
+    named = named_in(held, body)
+    chat = messages.to_chat(body if named is None else named.shown(body))
+    asked = check(chat, 0, held.runtime.catalog) if named is None else named.asked(held.runtime, chat)
+    return _json({"input_tokens": await _count(held, asked)})
 
 
 @routes.post("/v1/responses/input_tokens", summary="Count the tokens of a prompt, as Responses do")

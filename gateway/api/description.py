@@ -11,6 +11,29 @@ from gateway.errors import ERROR_SCHEMA
 
 OPEN = frozenset({"/livez", "/readyz", "/metrics"})  # for probes and scrapers on this machine
 
+# How a request names a prompt of the library; see `gateway.prompting.naming`.
+VERSION = {"type": ["string", "integer", "null"], "description": "a version or a label; production when left out"}
+VARIABLES = {"type": ["object", "null"], "description": "a value for each of the prompt's variables"}
+NAMING = {
+    "prompt": {
+        "type": ["object", "null"],
+        "description": "a prompt of the library",
+        "properties": {"id": {"type": "string"}, "version": VERSION, "variables": VARIABLES},
+    },
+    "prompt_id": {"type": ["string", "null"], "description": "another way to write prompt.id"},
+    "prompt_version": VERSION,
+    "prompt_variables": VARIABLES,
+    "variables": VARIABLES,
+}
+NAMING_HEADERS = [
+    {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": says}
+    for name, says in (
+        ("x-prompt-id", "a prompt of the library"),
+        ("x-prompt-version", "of that prompt: a version or a label; production when left out"),
+    )
+]
+UNLESS_NAMED = "required unless a prompt of the library is named: by prompt, prompt_id, model or the header x-prompt-id"
+
 
 def describe(app: FastAPI) -> None:
     """Make `app.openapi()` tell of every path."""
@@ -42,12 +65,27 @@ def _error(path: str) -> dict[str, Any]:
 
 
 def _operation(path: str, endpoint: Endpoint) -> dict[str, Any]:
-    content = {"application/json": {"schema": {**endpoint.body_schema(), "additionalProperties": True}}}
+    body = endpoint.body_schema()
+    if endpoint.names_prompts:
+        body = _naming(body)
+    content = {"application/json": {"schema": {**body, "additionalProperties": True}}}
     answers = {"application/json": {"schema": {"type": "object"}}, "text/event-stream": {"schema": {"type": "string"}}}
     return {
         "tags": ["inference"],
         "summary": endpoint.summary,
         "operationId": path.removeprefix("/v1/").replace("/", "_"),
+        "parameters": NAMING_HEADERS if endpoint.names_prompts else [],
         "requestBody": {"required": True, "content": content},
         "responses": {"200": {"description": "The answer, whole or as events", "content": answers}},
     }
+
+
+def _naming(body: dict[str, Any]) -> dict[str, Any]:
+    """*body* of a request that may name a prompt. What it must have then depends on a header, too, which JSON Schema
+    cannot say: words do.
+    """
+    properties = {**body["properties"], **NAMING}
+    for name in body["required"]:
+        least = {key: value for key, value in properties[name].items() if key != "minItems"}  # [] beside a prompt
+        properties[name] = {**least, "description": UNLESS_NAMED}
+    return {**{key: value for key, value in body.items() if key != "required"}, "properties": properties}

@@ -6,7 +6,7 @@ from gateway.api import messages, responses
 from gateway.api.inference import Endpoint
 from gateway.api.voices import PLAIN, Voice
 from gateway.held import Held
-from gateway.prompting.naming import named_in
+from gateway.prompting.naming import named_in, refuse_naming
 from gateway.schema import Asked, ChatWire, CompletionWire, EmbeddingWire, check, parse_object
 
 
@@ -14,7 +14,9 @@ def _reads(
     wire: type[CompletionWire | EmbeddingWire],
 ) -> Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]:
     async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
-        return check(parse_object(raw), len(raw), held.runtime.catalog, wire), PLAIN
+        body = parse_object(raw)
+        refuse_naming(body, held.headers, held.path)
+        return check(body, len(raw), held.runtime.catalog, wire), PLAIN
 
     return read
 
@@ -33,6 +35,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         summary="Answer a conversation",
         read=_read_chat,
         body_schema=ChatWire.model_json_schema,
+        names_prompts=True,
     ),
     "/v1/completions": Endpoint(
         operation="completion",
@@ -45,12 +48,14 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         summary="Answer, as a Response that may be kept",
         read=responses.read,
         body_schema=responses.body_schema,
+        names_prompts=True,
     ),
     "/v1/messages": Endpoint(
         operation="messages",
         summary="Answer, as Anthropic does",
         read=messages.read,
         body_schema=messages.body_schema,
+        names_prompts=True,
     ),
     "/v1/embeddings": Endpoint(
         operation="embedding",

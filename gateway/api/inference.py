@@ -41,6 +41,7 @@ class Endpoint:
     read: Callable[[Held, bytes], Awaitable[tuple[Asked, Voice]]]
     summary: str
     body_schema: Callable[[], dict[str, Any]]
+    names_prompts: bool = False  # whether `read` takes one of the library
 
     async def answer(self, held: Held, receive: Receive, send: Send) -> None:
         """Raises GatewayError before the first byte, ClientGone at any time."""

@@ -6,6 +6,7 @@ from typing import Any
 from gateway.api.voices import Translated, Voice
 from gateway.errors import GatewayError
 from gateway.held import Held
+from gateway.prompting.naming import named_in
 from gateway.schema import Asked, check, parse_object
 from gateway.shapes import messages
 
@@ -13,9 +14,13 @@ PATHS = "/v1/messages"  # here, and at everything under it, errors are worded as
 
 
 async def read(held: Held, raw: bytes) -> tuple[Asked, Voice]:
-    """Raises InvalidRequest, ModelNotFound."""
-    body: dict[str, Any] = parse_object(raw)
-    asked = check(messages.to_chat(body), len(raw), held.runtime.catalog)
+    """Raises InvalidRequest, ModelNotFound, PromptNotFound."""
+    body = parse_object(raw)
+    named = named_in(held, body)
+    if named is not None:
+        body = named.shown(body)
+    chat = messages.to_chat(body)
+    asked = check(chat, len(raw), held.runtime.catalog) if named is None else named.asked(held.runtime, chat)
     return asked, Translated(messages, body, id=f"msg_{secrets.token_hex(12)}")
 
 

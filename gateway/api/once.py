@@ -37,12 +37,13 @@ async def once(held: Held, raw: bytes, send: Send, answer: Callable[[Send], Awai
     if isinstance(claim, Stored):
         await _replay(held, claim, send)
     else:
-        await _answer(store, claim, send, answer)
+        await _answer(held, claim, send, answer)
 
 
-async def _answer(store: IdempotencyStore, claim: Claim, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
+async def _answer(held: Held, claim: Claim, send: Send, answer: Callable[[Send], Awaitable[None]]) -> None:
+    store = held.runtime.idempotency
     beating = asyncio.create_task(_beat(store, claim))
-    keeper = _Keeper(store, claim, send)
+    keeper = _Keeper(held, claim, send)
     try:
         await answer(keeper.send)
     finally:
@@ -54,8 +55,8 @@ async def _answer(store: IdempotencyStore, claim: Claim, send: Send, answer: Cal
 class _Keeper:
     """Lets the first message wait for the second, which is the whole body, and keeps a good answer before both."""
 
-    def __init__(self, store: IdempotencyStore, claim: Claim, send: Send) -> None:
-        self._store = store
+    def __init__(self, held: Held, claim: Claim, send: Send) -> None:
+        self._held = held
         self._claim = claim
         self._send = send
         self._start: Message | None = None
@@ -72,9 +73,11 @@ class _Keeper:
 
     async def _keep(self, body: bytes) -> None:
         """An answer that cannot be kept is sent all the same: it has been computed."""
+        charge = self._held.charged.charge
+        assert charge is not None, "a good answer is charged before it is sent"
         try:
-            answer = Stored(200, body.decode())
-            self.kept = await anyio.to_thread.run_sync(self._store.keep, self._claim, answer)
+            answer = Stored(200, body.decode(), charge.prompt, charge.prompt_version, charge.prompt_variant)
+            self.kept = await anyio.to_thread.run_sync(self._held.runtime.idempotency.keep, self._claim, answer)
         except (SQLAlchemyError, UnicodeDecodeError) as error:
             log.error("an idempotent answer was not kept", error=str(error).splitlines()[0])
 
@@ -90,7 +93,7 @@ async def _beat(store: IdempotencyStore, claim: Claim) -> None:
 
 
 async def _replay(held: Held, answer: Stored, send: Send) -> None:
-    held.charged.replayed()
+    held.charged.replayed(answer.prompt, answer.prompt_version, answer.prompt_variant)
     held.charged.close(Outcome.OK, answer.status)
     body = answer.body.encode()
     headers = [

@@ -1,17 +1,17 @@
 """The command `pointsman`: one file per group of commands. Knows the terminal; the work is done elsewhere."""
 
 import sys
+from importlib import import_module
+from typing import Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperGroup
 
-from gateway.cli import budgets, cache, config, import_, keys, ladder, models, prompts, route, router
+from gateway.cli import config
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
-from gateway.cli.evaluate import EvaluationFailed
-from gateway.cli.ladder import LadderFailed
-from gateway.cli.probe import ProbeFailed
-from gateway.cli.prompts.place import PromptsFailed
+from gateway.cli.failed import CommandFailed
 from gateway.cli.screen import problems
 from gateway.cli.serve import PortInUse, serve
 from gateway.decisions import NoSuchDecision
@@ -24,8 +24,42 @@ from models.catalog import CatalogError
 from models.store import StoreError
 from router.through import ThroughFailed
 
+# Groups of commands, each the `app` of its module, in the order of `--help`.
+GROUPS = {
+    "route": "gateway.cli.route",
+    "models": "gateway.cli.models",
+    "keys": "gateway.cli.keys",
+    "budgets": "gateway.cli.budgets",
+    "cache": "gateway.cli.cache",
+    "config": "gateway.cli.config",
+    "import": "gateway.cli.import_",
+    "ladder": "gateway.cli.ladder",
+    "router": "gateway.cli.router",
+    "prompts": "gateway.cli.prompts",
+}
+
+
+class Grouped(TyperGroup):
+    """Loads a group once it is asked for: `serve` starts without what it takes to measure models or write prompts."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *(name for name in GROUPS if name not in self.commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:  # a name that there is not is compared with all
+            for name in (cmd_name,) if cmd_name in GROUPS else GROUPS:
+                self._load(name)
+        return super().get_command(ctx, cmd_name)
+
+    def _load(self, name: str) -> None:
+        group = typer.main.get_group(import_module(GROUPS[name]).app)
+        group.name = name
+        self.add_command(group, name)
+
+
 app = typer.Typer(
     name="pointsman",
+    cls=Grouped,
     help="An OpenAI-compatible inference gateway: each prompt goes to the cheapest model that has proved it can answer."
     "\n\nStart with: pointsman serve. "
     "Settings stand in pointsman.yaml or in variables, POINTSMAN_*; the README lists them.",
@@ -35,18 +69,8 @@ app = typer.Typer(
 )
 app.callback()(config.chosen)
 app.command()(serve)
-app.add_typer(route.app, name="route")
-app.add_typer(models.app, name="models")
-app.add_typer(keys.app, name="keys")
-app.add_typer(budgets.app, name="budgets")
-app.add_typer(cache.app, name="cache")
 app.command()(check)
 app.command()(doctor)
-app.add_typer(config.app, name="config")
-app.add_typer(import_.app, name="import")
-app.add_typer(ladder.app, name="ladder")
-app.add_typer(router.app, name="router")
-app.add_typer(prompts.app, name="prompts")
 
 # What an operator can mend: shown as one message without a trace.
 OPERATOR_ERRORS = (
@@ -56,13 +80,10 @@ OPERATOR_ERRORS = (
     DatabaseError,
     KeyNotFound,
     BudgetError,
-    LadderFailed,
-    EvaluationFailed,
     NoSuchDecision,
     ThroughFailed,
-    ProbeFailed,
     PortInUse,
-    PromptsFailed,
+    CommandFailed,
     GatewayError,
 )
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli.failed import CommandFailed
 from gateway.cli.screen import console, count_bar, table
 
 if TYPE_CHECKING:  # the extra `fit` may not be installed
@@ -32,7 +33,7 @@ Example: pointsman router evaluate --train outcomes --json results.json --plot r
 """
 
 
-class EvaluationFailed(Exception):
+class EvaluationFailed(CommandFailed):
     """A table or an option cannot be used; the message says which, why, and what to do."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.builder import load_knowledge_for, make_engines, model_store
+from gateway.cli.failed import CommandFailed
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, count_bar, table
 from gateway.served import served_catalog
@@ -49,7 +50,7 @@ READY_TIMEOUT_SECONDS = 120
 POLL_SECONDS = 0.1
 
 
-class LadderFailed(Exception):
+class LadderFailed(CommandFailed):
     """A file or an engine cannot be used; the message says which and why."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gateway.builder import probed_folder
+from gateway.cli.failed import CommandFailed
 from gateway.cli.ladder import answers_path, collect_all
 from gateway.cli.screen import console, count_bar, table
 from gateway.settings import Settings, load_settings
@@ -42,7 +43,7 @@ Example: pointsman router probe my-model --ladder ladder.jsonl.gz
 """
 
 
-class ProbeFailed(Exception):
+class ProbeFailed(CommandFailed):
     """The probe cannot be made; the message says why, and what to do."""
 
 

@@ -3,7 +3,8 @@
 Whoever runs a suite makes its receipt with `Lineup.binding`, so that it is valid exactly while that says the same.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Self
 
 from models.catalog import Ability, Catalog
@@ -30,18 +31,20 @@ class Place:
 class Lineup:
     """`models`: name and build of those that chat, the cheapest first; the last is the safe tier, and judges.
 
-    `embedder`: the build by which answers are compared, empty where there is none. `confidence`: the gate's.
+    `embedder`: the build by which answers are compared, empty where there is none. `confidence`: the gate's. `aliases`:
+    the catalogue's other names for models, and for `auto`.
     """
 
     models: tuple[tuple[str, str], ...]
     confidence: float
     embedder: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, catalog: Catalog, confidence: float) -> Self:
         embedders = [model.build for model in catalog if Ability.EMBEDDINGS in model.abilities]
         chatting = tuple((model.name, model.build) for model in catalog.chatting)
-        return cls(chatting, confidence, embedders[0] if embedders else "")
+        return cls(chatting, confidence, embedders[0] if embedders else "", catalog.aliases)
 
     def places(self, policy: Policy) -> tuple[Place, ...]:
         """Every model with its tier, the cheapest first."""
@@ -59,9 +62,10 @@ class Lineup:
         Empty where nothing that is served may answer it.
         """
         places = self.places(policy)
-        if template.model != AUTO:
-            named = tuple(place for place in places if template.model in (place.model, place.tier))
-            places = named or places  # an alias or a model that is not served is nothing that the library knows
+        model = self.aliases.get(template.model, template.model)
+        if model != AUTO:
+            named = tuple(place for place in places if model in (place.model, place.tier))
+            places = named or places  # a model that is not served is nothing that the library knows
         tiers = template.routing.tiers
         return tuple(place for place in places if tiers is None or place.tier in tiers)
 

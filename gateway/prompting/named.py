@@ -48,7 +48,7 @@ class Named:
     naming: Naming
 
     def shown(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """*body*, of Responses, with the prompt as their answers repeat it."""
+        """*body*, of Responses or Messages, with the prompt in it, as answers of Responses repeat it."""
         prompt = {"id": self.version.template.id, "version": str(self.version.number)}
         variables = {} if self.naming.variables is None else {"variables": self.naming.variables}
         return {**body, "model": self.name, "prompt": {**prompt, **variables}}

@@ -59,6 +59,23 @@ def named_in(held: "Held", body: Mapping[str, Any]) -> "Named | None":
     return named(held, naming_of(body, held.headers))
 
 
+def refuse_naming(body: Mapping[str, Any], headers: Mapping[bytes, bytes], path: str) -> None:
+    """For a *path* that holds no conversation, where a prompt would be ignored. Its own `prompt` is a text, or tokens.
+    Raises InvalidRequest.
+    """
+    where = next((name.decode() for name in _HEADERS if name in headers), None)
+    if where is None and body.get("prompt_id") is not None:
+        where = "prompt_id"
+    if where is None and isinstance(body.get("prompt"), Mapping):
+        where = "prompt"
+    if where is None and isinstance(model := body.get("model"), str) and model.startswith(AS_MODEL):
+        where = "model"
+    if where is not None:
+        remedy = "call it by /v1/chat/completions, /v1/responses or /v1/messages"
+        says = f"{where} names a prompt of the library, whose messages {path} cannot take; {remedy}"
+        raise InvalidRequest(says, param=where, code="prompt_not_possible")
+
+
 def naming_of(body: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> Naming:
     """Raises InvalidRequest, and PromptNotFound for what can be the name of no prompt."""
     said = [*_in_body(body), *_in_model(body), *_in_headers(headers)]

@@ -35,14 +35,15 @@ def to_chat(body: dict[str, Any], history: Sequence[dict[str, Any]] = ()) -> dic
     """The chat-completions body that asks the same. *history*: messages that come before those of the body. Raises
     InvalidRequest, which names the parameter.
 
-    A last message of the assistant is passed on as it is: whether the model goes on from it is the engine's affair.
+    `prompt`, of the library, is passed on untouched; with it, `max_tokens` and the messages may be absent. A last
+    message of the assistant is passed on as it is: whether the model goes on from it is the engine's affair.
     """
     refuse_too_deep(body)
     fields = Fields(body)
     for key in ("container", "mcp_servers"):
         if fields.raw(key):
             raise fields.wrong(key, "is not available here")
-    if fields.raw("max_tokens") is None:
+    if fields.raw("max_tokens") is None and fields.raw("prompt") is None:
         raise fields.wrong("max_tokens", "is required")
     tools = {tool.required("name", str): _tool(tool) for tool in fields.objects("tools")}
     choice = fields.object("tool_choice")
@@ -131,7 +132,7 @@ def _messages(fields: Fields, history: Sequence[dict[str, Any]]) -> list[dict[st
     if fields.raw("system") not in (None, "", []):
         conversation.say("system", [_text(block, "a system prompt") for block in _blocks(fields, "system")])
     messages = fields.objects("messages")
-    if not messages:
+    if not messages and fields.raw("prompt") is None:
         raise fields.wrong("messages", "is required: at least one message")
     for message in [*objects(list(history), "history"), *messages]:
         blocks = _blocks(message, "content")

@@ -142,17 +142,18 @@ class Trace:
             self._tracer.start_span("decide", self._context, attributes=told, start_time=began).end(now)
 
     @_harmless
-    def calling(self, model: Model) -> None:
-        """What was called before has failed."""
+    def calling(self, model: Model, prompt: str | None, version: int | None, variant: str | None) -> None:
+        """What was called before has failed. *prompt*: of the library, in its *variant* for this model."""
         told: Attributes = {
             "gen_ai.operation.name": self._operation,
             "gen_ai.provider.name": provider_of(model),
             "gen_ai.request.model": model.name,
             "pointsman.build": model.build,
             "pointsman.tier": model.tier,
+            **of_prompt(prompt, version, variant),
         }
         name = f"{self._operation} {model.name}"
-        self._call = self._tracer.start_span(name, self._context, SpanKind.CLIENT, told)
+        self._call = self._tracer.start_span(name, self._context, SpanKind.CLIENT, _present(told))
 
     def headers(self) -> Mapping[str, str]:
         """For the engine that is being called, so that its spans are below ours."""
@@ -242,6 +243,7 @@ def of_charge(charge: Charge) -> Attributes:
         "http.response.status_code": charge.status,
         "gen_ai.request.model": charge.asked,
         "gen_ai.request.stream": charge.streamed,
+        **of_prompt(charge.prompt, charge.prompt_version, charge.prompt_variant),
         "pointsman.outcome": charge.outcome.value,
         "pointsman.code": charge.code,
         "pointsman.template": charge.template,
@@ -254,6 +256,15 @@ def of_charge(charge: Charge) -> Attributes:
         "pointsman.attempts": charge.attempts,
         "pointsman.discarded_tokens": charge.discarded_tokens,
         "pointsman.decide_seconds": charge.decide_seconds,
+    }
+
+
+def of_prompt(name: str | None, version: int | None, variant: str | None) -> Attributes:
+    """Of the library; `gen_ai.prompt.variable.*`, which the conventions have too, would be texts."""
+    return {
+        "gen_ai.prompt.name": name,
+        "gen_ai.prompt.version": str(version) if version is not None else None,
+        "pointsman.prompt.variant": variant,
     }
 
 

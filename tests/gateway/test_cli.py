@@ -15,7 +15,7 @@ import pytest
 import typer.main
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
-from gateway.cli import OPERATOR_ERRORS, app
+from gateway.cli import GROUPS, OPERATOR_ERRORS, app
 from gateway.cli.serve import greeting
 from gateway.learning.store import RecordStore
 from gateway.ledger.database import open_database
@@ -48,7 +48,9 @@ def scripted(terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def commands(
     group: TyperGroup, path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], TyperCommand | TyperGroup]]:
-    for name, command in group.commands.items():
+    context = typer.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         assert isinstance(command, TyperCommand | TyperGroup)
         yield (*path, name), command
         if isinstance(command, TyperGroup):
@@ -70,9 +72,25 @@ def test_every_command_explains_itself(terminal: Terminal, path: tuple[str, ...]
             assert parameter.help, parameter.name
 
 
+def test_a_group_is_loaded_for_its_own_commands_and_not_to_serve() -> None:
+    code = "import sys, gateway.cli; print([name for name in GROUPS if name in sys.modules])"
+    own = ("config", "models")  # --config is of every command, and serving fetches weights
+    groups = [module for name, module in GROUPS.items() if name not in own]
+    command = [sys.executable, "-c", code.replace("GROUPS", repr(groups))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_name_that_there_is_not_is_answered_with_those_like_it(terminal: Terminal) -> None:
+    for wrong, right in (("promts", "prompts"), ("server", "serve"), ("modles", "models")):
+        said = terminal.run(wrong)
+        assert said.code == 2
+        assert f"'{right}'" in said.err
+
+
 def test_the_bare_command_shows_the_commands(terminal: Terminal) -> None:
     said = terminal.run()
-    for name in ("serve", "route", "models", "keys", "check", "doctor"):
+    for name in ("serve", "check", "doctor", *GROUPS):
         assert name in said.out + said.err
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -91,7 +92,7 @@ async def models_at(url: str, key: str | None, settings: Settings, lineup: Lineu
     try:
         offer = await gateway.offer()
         served = tuple((model.name, model.build) for model in offer.models)
-        yield Running(gateway, Lineup(served, settings.confidence, lineup.embedder))
+        yield Running(gateway, replace(lineup, models=served))
     finally:
         await gateway.close()
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from gateway.cli.failed import CommandFailed
 from gateway.settings import load_settings
 from prompts.folder import LIBRARY, Folder, Prompt, load
 from prompts.library import PromptNotFound
@@ -40,7 +41,7 @@ Dir = Annotated[
 PromptId = Annotated[str, typer.Argument(help="the prompt, by its folder's name: support/triage", metavar="ID")]
 
 
-class PromptsFailed(Exception):
+class PromptsFailed(CommandFailed):
     """A command about prompts cannot do what it was asked; the message says why, and what to do."""
 
 

@@ -23,11 +23,16 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.services)])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of an empty one."""
     if request.param == "postgres":
-        url = _new_database(request.getfixturevalue("postgres"))
-    opened = open_database(url)
+        return _new_database(request.getfixturevalue("postgres"))
+    return f"sqlite:///{tmp_path / 'ledger.db'}"
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Engine]:
+    opened = open_database(database_url)
     yield opened
     opened.dispose()
 

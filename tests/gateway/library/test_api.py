@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from prompts.reference import read_reference
 from prompts.suite_document import document_of
 from prompts.template import Template
 from tests.gateway.library.world import PROMPT, SUITE, receipt, template
-from tests.gateway.wire import OpenRig, error_of
-from tests.rig import Rig
+from tests.gateway.wire import CHAT, OpenRig, error_of
+from tests.rig import CATALOG, Rig
 
 pytestmark = pytest.mark.anyio
 
@@ -137,8 +138,8 @@ async def test_what_is_wrong_with_a_version_is_told_and_nothing_is_saved(
         assert (await r.http.get("/v1/prompts")).json()["data"] == []
 
 
-async def test_a_gated_label_is_refused_with_the_rows_and_moves_once_they_hold(rig: OpenRig) -> None:
-    async with managed(rig) as r:
+async def test_a_gated_label_is_refused_with_the_rows_and_moves_once_they_hold(rig: OpenRig, database_url: str) -> None:
+    async with managed(rig, database_url=database_url) as r:
         await saved(r, template())
         await asked(r)
         await proved(r, template(), "large")
@@ -162,8 +163,35 @@ async def test_a_gated_label_is_refused_with_the_rows_and_moves_once_they_hold(r
         assert [v["tiers"] for v in (await r.http.get(f"{PATH}/versions")).json()["data"]] == [["large"]]
 
 
-async def test_a_label_moves_from_where_it_was_seen_only(rig: OpenRig) -> None:
+@pytest.mark.parametrize("model", ["small", "mini"])
+async def test_a_prompt_of_one_model_proves_itself_there_by_whatever_name_it_has(rig: OpenRig, model: str) -> None:
+    pinned = replace(template(), model=model)
+    async with managed(rig, catalog=f"{CATALOG}  mini: small\n") as r:
+        await saved(r, pinned)
+        await asked(r)
+        shut = await r.http.put(LABEL, json={"version": 1}, headers=NEW)
+        assert (shut.status_code, [row["tier"] for row in shut.json()["error"]["rows"]]) == (409, ["small"])
+        await proved(r, pinned, "small")
+        moved = await r.http.put(LABEL, json={"version": 1}, headers=NEW)
+        assert (moved.status_code, served(r)) == (200, (1, {"small"})), moved.text
+        answer = await r.http.post(CHAT, json={"prompt": {"id": PROMPT, "variables": {"text": "t1"}}})
+        assert (answer.status_code, answer.headers.get("x-pointsman-model")) == (200, "small"), answer.text
+
+
+async def test_a_prompt_of_an_alias_of_auto_proves_itself_everywhere(rig: OpenRig) -> None:
+    anywhere = replace(template(), model="gpt-4o-mini")
     async with managed(rig) as r:
+        await saved(r, anywhere)
+        await asked(r)
+        shut = await r.http.put(LABEL, json={"version": 1}, headers=NEW)
+        assert {row["tier"] for row in shut.json()["error"]["rows"]} == {"small", "large"}
+        await proved(r, anywhere, "small", "large")
+        assert (await r.http.put(LABEL, json={"version": 1}, headers=NEW)).status_code == 200
+        assert served(r) == (1, {"small", "large"})
+
+
+async def test_a_label_moves_from_where_it_was_seen_only(rig: OpenRig, database_url: str) -> None:
+    async with managed(rig, database_url=database_url) as r:
         for said in ("a", "b"):
             await saved(r, template(said))
         staging = f"{PATH}/labels/staging"

@@ -262,11 +262,11 @@ TestDoors.settings = settings(max_examples=40, stateful_step_count=20)
 @pytest.mark.anyio
 @pytest.mark.parametrize("seed", range(3))
 async def test_many_admins_at_once_through_the_front_door_never_get_a_failing_version_served(
-    rig: OpenRig, seed: int
+    rig: OpenRig, database_url: str, seed: int
 ) -> None:
     """Half of them with an If-Match that was right a while ago."""
     chance = random.Random(seed)
-    async with managed(rig) as r:
+    async with managed(rig, database_url=database_url) as r:
         lineup = r.builder.runtime.prompts.lineup
         oracle = Oracle(SUITE, [])
         for of in TEMPLATES:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -30,9 +32,14 @@ ANN = Who("ann")
 MOVES = 12
 
 
-def elsewhere(r: Rig) -> LibraryStore:
+@contextmanager
+def elsewhere(r: Rig) -> Iterator[LibraryStore]:
     """The same library, as another process has it open."""
-    return LibraryStore(open_database(r.runtime.settings.database), r.runtime.prompts.lineup)
+    database = open_database(r.runtime.settings.database)
+    try:
+        yield LibraryStore(database, r.runtime.prompts.lineup)
+    finally:
+        database.dispose()
 
 
 def now_at(r: Rig, label: str = "staging") -> int:
@@ -43,17 +50,21 @@ def now_at(r: Rig, label: str = "staging") -> int:
     return version.number
 
 
-async def test_a_label_that_another_process_has_moved_serves_within_two_seconds(rig: OpenRig) -> None:
-    async with rig() as r:
-        other = elsewhere(r)
-        await asyncio.to_thread(other.save, template(), origin="api", author="ann")
-        await asyncio.to_thread(other.move_label, PROMPT, "staging", 1, expected=None, by=ANN)
+async def test_a_label_that_another_process_has_moved_serves_within_two_seconds(
+    rig: OpenRig, database_url: str
+) -> None:
+    async with rig(database_url=database_url) as r:
+        with elsewhere(r) as other:
+            await asyncio.to_thread(other.save, template(), origin="api", author="ann")
+            await asyncio.to_thread(other.move_label, PROMPT, "staging", 1, expected=None, by=ANN)
         await until(lambda: r.builder.runtime.library.labels != {}, SEEN_SECONDS)
         assert now_at(r) == 1
 
 
-async def test_publishing_under_load_fails_no_request_and_shows_no_half_of_a_change(rig: OpenRig) -> None:
-    async with managed(rig) as r:
+async def test_publishing_under_load_fails_no_request_and_shows_no_half_of_a_change(
+    rig: OpenRig, database_url: str
+) -> None:
+    async with managed(rig, database_url=database_url) as r:
         for said in ("a", "b"):
             await asyncio.to_thread(r.runtime.prompts.save, template(said), origin="api", author="ann")
         path = f"/v1/prompts/{PROMPT}/labels/staging"
@@ -91,8 +102,8 @@ async def test_publishing_under_load_fails_no_request_and_shows_no_half_of_a_cha
     assert statuses[200] > MOVES
 
 
-async def test_a_move_during_a_reload_is_not_undone_by_it(rig: OpenRig) -> None:
-    async with rig() as r:
+async def test_a_move_during_a_reload_is_not_undone_by_it(rig: OpenRig, database_url: str) -> None:
+    async with rig(database_url=database_url) as r:
         store = r.runtime.prompts
         await asyncio.to_thread(store.save, template(), origin="api", author="ann")
         built = await r.builder.build(r.runtime.settings)
@@ -145,9 +156,11 @@ async def test_another_build_serves_on_the_safe_tier_after_a_reload(rig: OpenRig
 # Files.
 
 
-async def test_files_are_taken_at_the_start_and_with_each_reload(rig: OpenRig, tmp_path: Path) -> None:
+async def test_files_are_taken_at_the_start_and_with_each_reload(
+    rig: OpenRig, tmp_path: Path, database_url: str
+) -> None:
     root = write(tmp_path / "prompts", FILES)
-    async with managed(rig, prompts={"folder": root}) as r:
+    async with managed(rig, prompts={"folder": root}, database_url=database_url) as r:
         assert {*r.builder.runtime.library.versions["a/b"]} == {1}
         write(root, {"a/b/b.prompt.yaml": FILE.replace("Say something", "Say more")})
         assert (await r.http.post("/admin/reload")).status_code == 200

@@ -18,6 +18,7 @@ from gateway.tracing.section import TracingSection
 from gateway.tracing.spans import QUEUE_SPANS, Tracing
 from models.engine import EngineUnavailable
 from tests.fakes import unused_port
+from tests.gateway.prompting.world import LIBRARY, TRIAGE, Trusting, publish
 from tests.gateway.test_cascade import ASKED as CHECKED
 from tests.gateway.test_cascade import UNSURE, saying
 from tests.gateway.test_cascade import knowing as knowing_a_check
@@ -114,6 +115,32 @@ async def test_no_word_of_a_prompt_or_an_answer_is_in_a_span(rig: OpenRig, colle
     assert b"pointsman.basis" in sent
     for canary in (b"canary-system", b"canary-user", b"canary-answer", b"canary-prompt", b"canary-id", r.key.encode()):
         assert canary not in sent
+
+
+async def test_a_prompt_of_the_library_is_named_with_what_each_model_is_told_and_no_word_of_it(
+    rig: OpenRig, collector: Collector
+) -> None:
+    down = lambda call: [EngineUnavailable("down")]  # noqa: E731
+    async with rig(small=down, knowledge_maker=Trusting(TRIAGE), **tracing(collector)) as r:
+        publish(r, LIBRARY)
+        answer = await r.http.post(CHAT, json={"prompt": {"id": TRIAGE.id, "variables": {"ticket": "canary"}}})
+        assert answer.headers["x-prompt-variant"] == "base"
+        await collector.until(4)
+        for name, variant in ((f"POST {CHAT}", "base"), ("chat small", "small"), ("chat large", "base")):
+            told = {key: value for key, value in collector.one(name).attributes.items() if ".prompt." in key}
+            assert told == {
+                "gen_ai.prompt.name": TRIAGE.id,
+                "gen_ai.prompt.version": "1",
+                "pointsman.prompt.variant": variant,
+            }
+    assert b"canary" not in b"".join(collector.raw)
+
+
+async def test_where_no_prompt_is_named_no_span_says_anything_of_one(rig: OpenRig, collector: Collector) -> None:
+    async with rig(**tracing(collector)) as r:
+        await r.http.post(CHAT, json=chat())
+        await collector.until(3)
+        assert not [key for span in collector.spans for key in span.attributes if ".prompt." in key]
 
 
 async def test_each_model_that_is_tried_has_a_span_and_those_that_failed_say_why(
@@ -246,6 +273,10 @@ async def test_a_reload_begins_and_ends_tracing(rig: OpenRig, collector: Collect
     assert len(collector.spans) == 3
 
 
+# The conventions for generative models left the package, which has what there was then.
+OF_THEIR_OWN_REPOSITORY = {"gen_ai.prompt.version"}
+
+
 def test_the_names_are_those_of_the_installed_conventions() -> None:
     known = {
         value
@@ -256,7 +287,7 @@ def test_the_names_are_those_of_the_installed_conventions() -> None:
     text = Path(spans.__file__).read_text(encoding="utf-8")
     used = {part for part in text.split('"') if part.startswith(("gen_ai.", "http.", "url.", "error."))}
     assert len(used) > 12
-    assert used <= known
+    assert used <= known | OF_THEIR_OWN_REPOSITORY
     operations = {one.value for one in gen_ai_attributes.GenAiOperationNameValues}
     assert {"chat", *spans.OPERATIONS.values()} <= operations
 
