@@ -94,7 +94,7 @@ def canary_document(trial: Trial) -> dict[str, Any]:
         "place": canary.place,
         "steps": [{"share": step.share, "outcomes": step.outcomes} for step in canary.steps],
         **asdict(canary.tally),
-        "doubts": {source: asdict(tally) for source, tally in canary.doubts.items()},
+        "doubts": {source.value: asdict(tally) for source, tally in canary.doubts.items()},
         "why": canary.why,
         "by": trial.by,
         "began_at": unix(trial.began_at),
