@@ -57,7 +57,7 @@ class Comparisons:
 
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
-        self._in_vain: OrderedDict[Key, int] = OrderedDict()  # -1 once something was compared
+        self._in_vain: OrderedDict[tuple[str, ...], int] = OrderedDict()  # -1 once something was compared
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -77,7 +77,7 @@ class Comparisons:
         if runtime.settings.learning.compare.get(decision.template or "") == "none":
             return None
         drawn = Compared(runtime, asked, decision, safe, held.request_id, CANARIES, answering, tried)
-        return drawn if self._in_vain.get(drawn.key, 0) < VAIN_LIMIT else None
+        return drawn if self._in_vain.get(_asked_of(drawn), 0) < VAIN_LIMIT else None
 
     def ended(self, drawn: Compared, blocks: Sequence[bytes]) -> None:
         """The client has the answer, whole."""
@@ -104,7 +104,7 @@ class Comparisons:
         except Exception:  # nobody waits for it
             log.exception("a canary was not compared", request_id=drawn.request_id)
         else:
-            self._remember(drawn.key, is_comparable=same is not None)
+            self._remember(_asked_of(drawn), is_comparable=same is not None)
             self._outcomes.tell(
                 Source.SHADOW,
                 drawn.key,
@@ -114,11 +114,16 @@ class Comparisons:
                 tried=drawn.tried,
             )
 
-    def _remember(self, key: Key, *, is_comparable: bool) -> None:
+    def _remember(self, key: tuple[str, ...], *, is_comparable: bool) -> None:
         times = self._in_vain.pop(key, 0)
         self._in_vain[key] = -1 if is_comparable or times < 0 else times + 1
         if len(self._in_vain) > SEEN_LIMIT:
             self._in_vain.popitem(last=False)
+
+
+def _asked_of(drawn: Compared) -> tuple[str, ...]:
+    """What is tried, and how it is compared, which a reload may change."""
+    return (*drawn.key, str(drawn.runtime.settings.learning.compare.get(drawn.key[0])))
 
 
 async def _is_same(drawn: Compared, answer: Said | None) -> bool | None:

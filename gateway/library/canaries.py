@@ -13,7 +13,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from gateway.learning.store import Contended
-from gateway.library.errors import CanaryRefused, GateShut, LabelMoved
+from gateway.library.errors import CanaryRefused, GateShut, LabelMoved, LibraryError
 from gateway.library.gate import live_bar
 from gateway.library.records import Move, Pointed, Trial, Who
 from gateway.library.rows import log_move, replace_trial, trials_in, write_trial
@@ -92,7 +92,7 @@ class CanaryStore:
         with self._store.writing() as connection:
             self._store.rule_in(connection, label, by)
             at = self._pointed(connection, prompt, label, expected)
-            trial = _last(connection, prompt, label)
+            trial = _last(connection, prompt, label, locked=True)
             if trial is None:
                 raise no_canary(prompt, label)
             if not trial.runs:
@@ -116,32 +116,35 @@ class CanaryStore:
         for one in observed:
             if one.served_at >= trial.began_at.timestamp():
                 canary = canary.observed(one, bar, terms.rules)
-        self._change(connection, trial, version, canary)
+        self._change(connection, trial, canary)
 
     def watched(self, prompt: str, number: int, shown: Shown) -> None:
-        """What run-time evidence says of the version on the tier that it is tried on. Raises Contended."""
+        """What run-time evidence says of the version on the tier that it is tried on."""
         with self._store.writing() as connection:
-            trial = _running(connection, prompt, number)
+            trial = _running(connection, prompt, number, locked=True)
             if trial is not None:
-                version = self._store.version_in(connection, prompt, number)
-                self._change(connection, trial, version, trial.canary.watched(shown))
+                self._change(connection, trial, trial.canary.watched(shown))
 
-    def _change(self, connection: Connection, trial: Trial, version: Version, canary: Canary) -> None:
-        if canary.stage is Stage.WHOLE and not self._store.gate_in(connection, version, trial.excluded).opens:
-            canary = replace(canary, stage=Stage.WIDENING, why=f"{canary.why}; the gate is shut, so it does not move")
-        if canary == trial.canary:
+    def _change(self, connection: Connection, trial: Trial, canary: Canary) -> None:
+        before = trial.canary
+        if canary == before:
             return
-        later, before = replace(trial, canary=canary), trial.canary
+        later = replace(trial, canary=canary)
         if (canary.stage, canary.place) == (before.stage, before.place):
             _put(connection, later)
             return
-        self._store.raise_epoch_in(connection)
+        self._store.raise_epoch_in(connection)  # before the row: whoever begins or stops one has that first, too
         _put(connection, later)
         at = self._store.labels_in(connection, trial.prompt)[trial.label]
-        if canary.stage is Stage.WHOLE:
-            self._move(connection, later, at)
-        else:
+        if canary.stage is not Stage.WHOLE:
             self._log(connection, later, at, ITSELF)
+            return
+        try:
+            self._move(connection, later, at)
+        except LibraryError as error:  # nothing of the move is written then
+            why = f"{canary.why}; {trial.label} does not move: {str(error).splitlines()[0]}"
+            waits = replace(canary, stage=Stage.WIDENING, why=why)
+            _put(connection, replace(later, canary=waits, revision=later.revision + 1))
 
     def _move(self, connection: Connection, trial: Trial, at: Pointed) -> None:
         """Through the gate. Who began it was let to move the label."""
@@ -179,7 +182,7 @@ class CanaryStore:
 
     def _check_free(self, connection: Connection, version: Version, label: str, tier: str) -> Trial | None:
         """The same canary, if it was stopped. Raises CanaryRefused."""
-        trials = trials_in(connection, version.template.id)
+        trials = trials_in(connection, version.template.id, locked=True)
         if (running := next((t for t in trials if t.runs and t.label == label), None)) is not None:
             raise CanaryRefused(f"{label} has a canary of version {running.number} on {running.tier}; stop it first")
         if (running := next((t for t in trials if t.runs and t.number == version.number), None)) is not None:
@@ -219,12 +222,14 @@ def _says(trial: Trial) -> str:
     return f"{lead} {stage}: {canary.why}"
 
 
-def _last(connection: Connection, prompt: str, label: str) -> Trial | None:
-    return next((trial for trial in reversed(trials_in(connection, prompt)) if trial.label == label), None)
+def _last(connection: Connection, prompt: str, label: str, *, locked: bool = False) -> Trial | None:
+    trials = reversed(trials_in(connection, prompt, locked=locked))
+    return next((trial for trial in trials if trial.label == label), None)
 
 
-def _running(connection: Connection, prompt: str, number: int) -> Trial | None:
-    return next((trial for trial in trials_in(connection, prompt) if trial.runs and trial.number == number), None)
+def _running(connection: Connection, prompt: str, number: int, *, locked: bool = False) -> Trial | None:
+    trials = trials_in(connection, prompt, locked=locked)
+    return next((trial for trial in trials if trial.runs and trial.number == number), None)
 
 
 def _put(connection: Connection, trial: Trial, place: int | None = None) -> None:

@@ -186,11 +186,15 @@ def move_of(row: Row[Any]) -> Move:
     )
 
 
-def trials_in(connection: Connection, prompt: str | None = None) -> list[Trial]:
-    """Of every prompt, or of one; what began last comes last."""
+def trials_in(connection: Connection, prompt: str | None = None, *, locked: bool = False) -> list[Trial]:
+    """Of every prompt, or of one; what began last comes last. *locked*: nobody changes them until the end of the
+    transaction, which must have raised the epoch.
+    """
     wanted = select(prompt_canaries).order_by(prompt_canaries.c.place)
     if prompt is not None:
         wanted = wanted.where(prompt_canaries.c.prompt == prompt)
+    if locked:
+        wanted = wanted.with_for_update()
     return [trial_of(row) for row in connection.execute(wanted)]
 
 
@@ -239,7 +243,7 @@ def replace_trial(connection: Connection, trial: Trial, place: int | None = None
 
 def stop_trials(connection: Connection, prompt: str, label: str, why: str) -> None:
     """Those of *label* that run: there is one at most."""
-    for trial in trials_in(connection, prompt):
+    for trial in trials_in(connection, prompt, locked=True):
         if trial.label == label and trial.runs:
             replace_trial(connection, replace(trial, canary=trial.canary.stopped(why)))
 
