@@ -65,8 +65,8 @@ class CanaryStore:
             if at.number == number:
                 raise CanaryRefused(f"{label} is at version {number} already; name another version")
             out = store.leaving_out_in(connection, version.template, excluded)
-            self._check_tier(connection, version, tier, out)
-            before = self._check_free(connection, version, label, tier)
+            builds = self._builds(connection, version, tier, out)
+            before = self._check_free(connection, version, label, tier, builds)
             gate = store.gate_in(connection, version, out)
             if not gate.opens:
                 raise GateShut(version.name, label, gate)
@@ -76,7 +76,7 @@ class CanaryStore:
                     steps = steps_for(live_bar(version.template, bar))
                 except ValueError as error:
                     raise CanaryRefused(str(error)) from error
-                trial = Trial(prompt, label, number, tier, out, by.name[:128], store.now(), Canary(steps))
+                trial = Trial(prompt, label, number, tier, builds, out, by.name[:128], store.now(), Canary(steps))
                 write_trial(connection, trial, place)
             else:
                 trial = replace(before, excluded=out, canary=before.canary.resumed())
@@ -168,27 +168,31 @@ class CanaryStore:
             raise CanaryRefused(f"{label} points to no version of {prompt} yet; move it to one, that others stay with")
         return at
 
-    def _check_tier(self, connection: Connection, version: Version, tier: str, excluded: frozenset[str]) -> None:
-        """Raises CanaryRefused."""
+    def _builds(self, connection: Connection, version: Version, tier: str, excluded: frozenset[str]) -> tuple[str, ...]:
+        """Those that serve *tier*. Raises CanaryRefused where the version cannot be tried there."""
         policy, lineup = self._store.policy_in(connection), self._store.lineup
         safe = safe_tier_of(version.template, lineup, policy)
-        tiers = dict.fromkeys(place.tier for place in lineup.routed(version.template, policy))
+        routed = lineup.routed(version.template, policy)
+        tiers = dict.fromkeys(place.tier for place in routed)
         cheaper = [name for name in tiers if name != safe and name not in excluded]
         if tier not in cheaper:
             there = f"it may be tried on {', '.join(cheaper)}" if cheaper else "there is none"
             raise CanaryRefused(
                 f"{version.name} cannot be tried on {tier[:40]}, which is no tier under {safe}; {there}"
             )
+        return tuple(place.build for place in routed if place.tier == tier)
 
-    def _check_free(self, connection: Connection, version: Version, label: str, tier: str) -> Trial | None:
-        """The same canary, if it was stopped. Raises CanaryRefused."""
+    def _check_free(
+        self, connection: Connection, version: Version, label: str, tier: str, builds: tuple[str, ...]
+    ) -> Trial | None:
+        """The same canary, if it was stopped; None where there was none of these builds. Raises CanaryRefused."""
         trials = trials_in(connection, version.template.id, locked=True)
         if (running := next((t for t in trials if t.runs and t.label == label), None)) is not None:
             raise CanaryRefused(f"{label} has a canary of version {running.number} on {running.tier}; stop it first")
         if (running := next((t for t in trials if t.runs and t.number == version.number), None)) is not None:
             raise CanaryRefused(f"{version.name} is tried under {running.label}; its outcomes are of those requests")
         before = next((t for t in trials if t.label == label and t.number == version.number), None)
-        if before is None:
+        if before is None or before.builds != builds:
             return None
         canary = before.canary
         match canary.stage:

@@ -70,7 +70,8 @@ class Pointed:
 @dataclass(frozen=True, slots=True)
 class Trial:
     """A label's canary: version *number* is tried on *tier* with a share of the requests of *label*, which stays where
-    it is meanwhile. `excluded`: tiers that the version is never sent to. `by`: who has begun it, at `began_at` (UTC).
+    it is meanwhile. `builds`: those that serve the tier, of which its outcomes are; under others it rests, and one may
+    begin anew. `excluded`: tiers that the version is never sent to. `by`: who has begun it, at `began_at` (UTC).
     `revision`: how often it was changed.
     """
 
@@ -78,6 +79,7 @@ class Trial:
     label: str
     number: int
     tier: str
+    builds: tuple[str, ...]
     excluded: frozenset[str]
     by: str
     began_at: datetime

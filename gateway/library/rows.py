@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
 
 from gateway.ledger.tables import (
     prompt_canaries,
@@ -204,6 +204,7 @@ def trial_of(row: Row[Any]) -> Trial:
         row.label,
         row.number,
         row.tier,
+        tuple(orjson.loads(row.builds)),
         tiers_of(row.excluded),
         row.author,
         in_utc(row.began_at),
@@ -213,13 +214,17 @@ def trial_of(row: Row[Any]) -> Trial:
 
 
 def write_trial(connection: Connection, trial: Trial, place: int) -> None:
-    """A new one, which begins at the epoch *place*."""
+    """A new one, which begins at the epoch *place*; an older one of the same version goes."""
+    c = prompt_canaries.c
+    same = (c.prompt == trial.prompt, c.label == trial.label, c.number == trial.number)
+    connection.execute(delete(prompt_canaries).where(*same))
     connection.execute(
         insert(prompt_canaries).values(
             prompt=trial.prompt,
             label=trial.label,
             number=trial.number,
             tier=trial.tier,
+            builds=orjson.dumps(trial.builds).decode(),
             author=trial.by,
             began_at=trial.began_at,
             place=place,

@@ -1,7 +1,7 @@
 """What canaries take of labels' requests now. A value, made anew with every change; no I/O.
 
-A canary rests while its version has not proved the tier that it is tried on, as after a change of the suite or of the
-model: then the label is where it is for everybody.
+A canary rests while its version has not proved the tier that it is tried on, as after a change of the suite, and while
+other builds serve that than those it began with: then the label is where it is for everybody.
 """
 
 from collections.abc import Iterator, Mapping
@@ -41,7 +41,10 @@ def _shares(records: Records, tiers: Mapping[str, frozenset[str]], lineup: Lineu
                 continue
             version = records.library.versions[prompt][trial.number]
             routed = lineup.routed(version.template, records.library.policy)
-            models = tuple(place.model for place in routed if place.tier == trial.tier)
+            on_tier = [place for place in routed if place.tier == trial.tier]
+            if tuple(place.build for place in on_tier) != trial.builds:
+                continue
+            models = tuple(place.model for place in on_tier)
             size = trial.canary.share
             says = f"a canary of {trial.name} takes {size:.0%} of the requests of {label}"
             yield (prompt, label), Share(version, models, size, says)

@@ -18,7 +18,7 @@ from router.bar import Bar
 from router.canary import STEPS, Stage
 from router.record import Observed, Terms
 from router.sources import Source
-from tests.gateway.library.world import LINEUP, NOW, PROMPT, SUITE, prove, template
+from tests.gateway.library.world import LINEUP, NOW, PROMPT, SUITE, prove, rebuilt, template
 
 ANN = Who("ann")
 BAR = Bar(0.95, margin=0.1)
@@ -109,6 +109,21 @@ def test_it_ends_as_its_beginner_may_where_labels_have_roles(store: LibraryStore
     tell(store, SECOND)
     assert store.library().labels[PROMPT] == {"production": 2}
     assert store.history(PROMPT)[0].by == "canary"
+
+
+def test_under_another_build_it_rests_and_may_begin_anew(store: LibraryStore) -> None:
+    begun(store)
+    tell(store, FIRST)
+    other = store.serving(rebuilt(LINEUP, ["small"]))
+    for of in (template(), B):
+        prove(other, of, "small", "large")
+    assert f"{PROMPT}@2" in standing_of(store.records(), store.lineup, NOW).tiers
+    assert standing_of(other.records(), other.lineup, NOW).shares == {}
+    assert standing_of(store.records(), store.lineup, NOW).shares.keys() == {(PROMPT, "production")}
+    CanaryStore(other).stop(PROMPT, "production", expected=1, by=ANN)
+    anew = CanaryStore(other).begin(PROMPT, "production", 2, "small", expected=1, by=ANN, bar=BAR)
+    assert (anew.canary.place, anew.canary.tally.total) == (0, 0)
+    assert standing_of(other.records(), other.lineup, NOW).shares.keys() == {(PROMPT, "production")}
 
 
 def test_a_version_is_tried_under_one_label_at_a_time(store: LibraryStore) -> None:
