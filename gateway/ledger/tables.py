@@ -278,7 +278,7 @@ prompt_canaries = Table(
     Column("prompt", String(512), primary_key=True),
     Column("label", String(36), primary_key=True),
     Column("number", Integer, primary_key=True, autoincrement=False, comment="the version on trial"),
-    Column("tier", String(32), nullable=False, comment="the cheaper one that it is tried on"),
+    Column("tier", String(32), primary_key=True, comment="the cheaper one that it is tried on"),
     Column("builds", Text, nullable=False, comment="JSON list: those that served the tier when it began"),
     Column("excluded", Text, nullable=False, comment="JSON list: tiers that it is never sent to"),
     Column("author", String(128), nullable=False),

@@ -176,10 +176,8 @@ class CanaryStore:
         tiers = dict.fromkeys(place.tier for place in routed)
         cheaper = [name for name in tiers if name != safe and name not in excluded]
         if tier not in cheaper:
-            there = f"it may be tried on {', '.join(cheaper)}" if cheaper else "there is none"
-            raise CanaryRefused(
-                f"{version.name} cannot be tried on {tier[:40]}, which is no tier under {safe}; {there}"
-            )
+            there = f"it may be tried on {', '.join(cheaper)}" if cheaper else "it has none"
+            raise CanaryRefused(f"{version.name} is tried on a tier under {safe}, not on {tier[:32]}; {there}")
         return tuple(place.build for place in routed if place.tier == tier)
 
     def _check_free(
@@ -191,7 +189,8 @@ class CanaryStore:
             raise CanaryRefused(f"{label} has a canary of version {running.number} on {running.tier}; stop it first")
         if (running := next((t for t in trials if t.runs and t.number == version.number), None)) is not None:
             raise CanaryRefused(f"{version.name} is tried under {running.label}; its outcomes are of those requests")
-        before = next((t for t in trials if t.label == label and t.number == version.number), None)
+        same = (label, version.number, tier)
+        before = next((t for t in trials if (t.label, t.number, t.tier) == same), None)
         if before is None or before.builds != builds:
             return None
         canary = before.canary
@@ -200,8 +199,6 @@ class CanaryStore:
                 raise CanaryRefused(f"{version.name} was tried and went back ({canary.why}); try a new version")
             case Stage.WHOLE:
                 raise CanaryRefused(f"{version.name} was tried and has passed ({canary.why}); move the label to it")
-        if before.tier != tier:
-            raise CanaryRefused(f"{version.name} is tried on {before.tier}, where it was stopped; go on with that")
         return before
 
 

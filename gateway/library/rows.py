@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
 from gateway.ledger.tables import (
     prompt_canaries,
@@ -214,10 +214,8 @@ def trial_of(row: Row[Any]) -> Trial:
 
 
 def write_trial(connection: Connection, trial: Trial, place: int) -> None:
-    """A new one, which begins at the epoch *place*; an older one of the same version goes."""
-    c = prompt_canaries.c
-    same = (c.prompt == trial.prompt, c.label == trial.label, c.number == trial.number)
-    connection.execute(delete(prompt_canaries).where(*same))
+    """A new one, which begins at the epoch *place*; one of the same version and tier, of other builds, goes."""
+    connection.execute(delete(prompt_canaries).where(*_same(trial)))
     connection.execute(
         insert(prompt_canaries).values(
             prompt=trial.prompt,
@@ -238,8 +236,7 @@ def replace_trial(connection: Connection, trial: Trial, place: int | None = None
     """Put *trial* in the place of the same one of that revision; whether it was still there. *place*: the epoch at
     which it goes on.
     """
-    c = prompt_canaries.c
-    same = (c.prompt == trial.prompt, c.label == trial.label, c.number == trial.number, c.revision == trial.revision)
+    same = (*_same(trial), prompt_canaries.c.revision == trial.revision)
     values: dict[str, Any] = {**_how_far(trial), "revision": trial.revision + 1}
     if place is not None:
         values["place"] = place
@@ -251,6 +248,11 @@ def stop_trials(connection: Connection, prompt: str, label: str, why: str) -> No
     for trial in trials_in(connection, prompt, locked=True):
         if trial.label == label and trial.runs:
             replace_trial(connection, replace(trial, canary=trial.canary.stopped(why)))
+
+
+def _same(trial: Trial) -> tuple[ColumnElement[bool], ...]:
+    c = prompt_canaries.c
+    return c.prompt == trial.prompt, c.label == trial.label, c.number == trial.number, c.tier == trial.tier
 
 
 def _how_far(trial: Trial) -> dict[str, str]:

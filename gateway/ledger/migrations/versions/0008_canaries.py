@@ -13,7 +13,7 @@ def upgrade() -> None:
         sa.Column("prompt", sa.String(512), primary_key=True),
         sa.Column("label", sa.String(36), primary_key=True),
         sa.Column("number", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("tier", sa.String(32), nullable=False),
+        sa.Column("tier", sa.String(32), primary_key=True),
         sa.Column("builds", sa.Text, nullable=False),
         sa.Column("excluded", sa.Text, nullable=False),
         sa.Column("author", sa.String(128), nullable=False),
