@@ -30,9 +30,10 @@ from gateway.learning.told import Outcomes
 from gateway.learning.watch import Watch
 from gateway.ledger.database import open_database
 from gateway.ledger.store import Ledger
+from gateway.library.canaries import CanaryStore, watch_canaries
 from gateway.library.errors import LibraryError
 from gateway.library.lineup import Lineup
-from gateway.library.publishing import publish, published_since, take_files
+from gateway.library.publishing import changed, publish, published_since, take_files
 from gateway.library.standing import Standing
 from gateway.library.store import LibraryStore
 from gateway.limits.stores import open_store
@@ -180,7 +181,7 @@ class Builder:
         for task in self._leaving:
             task.cancel()
         await asyncio.gather(*self._leaving, return_exceptions=True)
-        await runtime.watch.shadows.close()
+        await runtime.watch.close()
         for engine in runtime.engines.values():
             await engine.stop()
         await runtime.meter.close()
@@ -235,16 +236,20 @@ class Builder:
         """Let the runtime know what this process and others have learned. Raises SQLAlchemyError."""
         runtime = self.runtime
         terms = runtime.settings.learning.terms(runtime.knowledge.bar)
-        await anyio.to_thread.run_sync(self._outcomes.write, runtime.knowledge, terms)
+        canaries = CanaryStore(runtime.prompts)
+        await anyio.to_thread.run_sync(self._outcomes.write, runtime.knowledge, terms, canaries)
         knowledge = await anyio.to_thread.run_sync(self._learner.known, runtime.knowledge, terms)
         if self.runtime is runtime and knowledge is not runtime.knowledge:  # else a reload has made another meanwhile
             self.runtime = replace(runtime, knowledge=knowledge)
+        if runtime.standing.shares:  # what was learned may have changed them
+            await anyio.to_thread.run_sync(watch_canaries, canaries, runtime.standing, knowledge)
+            await self.publish()
 
     async def count(self) -> None:
         """Let the records know what the ledger has of live traffic, and receipts of prompts. Raises SQLAlchemyError."""
         runtime = self.runtime
         learning, knowledge = runtime.settings.learning, runtime.knowledge
-        await anyio.to_thread.run_sync(self._counter.count, learning, knowledge)
+        await anyio.to_thread.run_sync(self._counter.count, learning, knowledge, CanaryStore(runtime.prompts))
         prompts, epoch, terms = runtime.prompts, runtime.standing.epoch, learning.terms(knowledge.bar)
         await anyio.to_thread.run_sync(self._receipts.count, prompts, epoch, knowledge, terms)
 
@@ -254,6 +259,8 @@ class Builder:
             runtime = self.runtime
             found = await anyio.to_thread.run_sync(published_since, runtime.prompts, runtime.standing)
             if found is not None:
+                for trial in changed(runtime.standing, found.standing) if self._crew.first else ():
+                    runtime.meter.metrics.canaries.of(trial.canary.stage).inc()
                 self.runtime = replace(self.runtime, library=found.library, standing=found.standing)
 
     async def swap(self, runtime: Runtime) -> None:
@@ -299,7 +306,8 @@ class Builder:
         """Outcomes that were told since the last time. Blocking."""
         knowledge = self.runtime.knowledge
         try:
-            self._outcomes.write(knowledge, self.runtime.settings.learning.terms(knowledge.bar))
+            terms = self.runtime.settings.learning.terms(knowledge.bar)
+            self._outcomes.write(knowledge, terms, CanaryStore(self.runtime.prompts))
         except SQLAlchemyError as error:
             log.error("the last outcomes are not counted", error=str(error).splitlines()[0])
 

@@ -18,6 +18,7 @@ from gateway.ledger.store import Ledger
 from gateway.workers.counts import Counts
 from models.catalog import Model
 from models.engine import EngineError, Reply, Usage
+from router.canary import Stage
 from router.decision import Basis, Decision
 from router.transcript import document_of
 
@@ -156,6 +157,11 @@ class Metrics:
             "model",
             "result",
         )
+        self.canaries = counter(
+            "canaries_total", "Canaries of prompts' labels that have come to another share or end, by which.", "stage"
+        )
+        for stage in Stage:  # a series that begins at 1 has not increased, and no alert would hear of it
+            self.canaries.of(stage.value)
         self.shadow_cost = counter("shadow_cost_usd_total", "Cost of shadows, a part of all cost, USD.", "model")
         self.cache_lookups = counter(
             "cache_lookups_total", "Requests looked for in the cache, by what came of it.", "kind", "result"

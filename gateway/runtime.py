@@ -151,6 +151,8 @@ def decide(
             decision = Decision(order, Basis.PINNED, "the request asks for the cheapest", template)
         elif (mode := knowledge.mode_of(template)) is Mode.OFF:
             decision = Decision((able[-1],), Basis.SAFE, "routing is off for this template", template)
+        elif asked.prompt is not None and (tried := asked.prompt.on_trial(able)) is not None:
+            decision = Decision(tried[0], Basis.CANARY, tried[1], template)
         else:
             group = _group(groups, template, asked, knowledge)
             back = wishes.held_back(asked)

@@ -10,7 +10,8 @@ from router.decision import Basis, Decision
 
 SESSIONS_LIMIT = 10_000  # the ones used last; about 2 MB
 SESSION_SECONDS = 3600.0  # since its last request; an engine's prefix cache forgets sooner
-STEADY = frozenset({Basis.PINNED, Basis.EVIDENCE, Basis.FAULT})  # what these rest on goes before a warm cache
+# What these rest on goes before a warm cache.
+STEADY = frozenset({Basis.PINNED, Basis.EVIDENCE, Basis.CANARY, Basis.FAULT})
 
 
 class Sessions:

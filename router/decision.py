@@ -200,6 +200,7 @@ class Basis(StrEnum):
 
     PINNED = "pinned"  # the client, or the operator's strategy, named the model
     EVIDENCE = "evidence"  # outcomes of this template
+    CANARY = "canary"  # a version on trial, which has passed its tests, takes a share of its label's requests
     CHECK = "check"  # outcomes of answers that show what this one will have to, before the client sees it
     DIFFICULTY = "difficulty"  # outcomes of prompts that look like this one
     COST = "cost"  # outcomes prove a cheaper model too, which would cost more this time; the safe tier serves

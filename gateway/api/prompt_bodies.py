@@ -53,6 +53,15 @@ class MoveWire(_Wire):
     message: str = Field("", max_length=WORDS)
 
 
+class CanaryWire(_Wire):
+    """What shall be tried under a label. If-Match says where that points now."""
+
+    version: Number
+    tier: str = Field("small", min_length=1, max_length=32, description="the cheaper tier that it is tried on")
+    excluded: list[Name] = Field([], max_length=32, description="tiers that it is not to be sent to")
+    message: str = Field("", max_length=WORDS)
+
+
 class RollbackWire(_Wire):
     version: Number | None = Field(None, description="one that the label once held; the one before when left out")
     message: str = Field("", max_length=WORDS)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from gateway.errors import GateClosed, GatewayError, InvalidRequest, NotAllowed, NotFound, Overtaken
 from gateway.library.errors import (
+    CanaryRefused,
     GateShut,
     LabelMoved,
     LabelRefused,
@@ -25,6 +26,7 @@ from prompts.variables import VariablesRefused
 CODES: dict[type[Exception], str] = {
     TemplateRefused: "prompt_refused",
     LabelRefused: "prompt_label_refused",
+    CanaryRefused: "prompt_canary_refused",
     ReceiptRefused: "prompt_receipt_refused",
     SuiteError: "prompt_suite_refused",
     ReferenceRefused: "prompt_reference_refused",

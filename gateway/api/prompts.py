@@ -10,14 +10,30 @@ import orjson
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
-from gateway.api.prompt_bodies import MoveWire, RenderWire, RollbackWire, VersionWire, override_in, template_in
+from gateway.api.prompt_bodies import (
+    CanaryWire,
+    MoveWire,
+    RenderWire,
+    RollbackWire,
+    VersionWire,
+    override_in,
+    template_in,
+)
 from gateway.api.prompt_errors import library_errors
 from gateway.errors import InvalidRequest, NotAllowed, NotFound, NotLookedAt
 from gateway.held import Held, held_of
 from gateway.keys import Role
-from gateway.library.documents import gate_document, move_document, prompt_document, version_document, version_line
+from gateway.library.canaries import CanaryStore, no_canary
+from gateway.library.documents import (
+    canary_document,
+    gate_document,
+    move_document,
+    prompt_document,
+    version_document,
+    version_line,
+)
 from gateway.library.exchange import exported, take
-from gateway.library.records import Origin, Saved, Who
+from gateway.library.records import Origin, Saved, Trial, Who
 from gateway.library.store import LibraryStore
 from gateway.schema import checked, parse_object
 from prompts.diff import diff
@@ -51,6 +67,8 @@ MOVE_SCHEMA["properties"]["override"] = {"anyOf": [*MOVE_SCHEMA.pop("$defs").val
 RENDER = _body(RenderWire.model_json_schema())
 TAKE = _body({"type": "string", "minLength": 1}, "text/plain")
 MOVE = {**_body(MOVE_SCHEMA), "parameters": [IF_MATCH]}
+CANARY = {**_body(CanaryWire.model_json_schema()), "parameters": [IF_MATCH]}
+STOP = {"parameters": [IF_MATCH]}
 ROLLBACK = {**_body(RollbackWire.model_json_schema()), "parameters": [IF_MATCH]}
 LINES: dict[int | str, dict[str, Any]] = {
     200: {"description": "A JSON object a line", "content": {"application/jsonl": {}}}
@@ -60,8 +78,8 @@ LINES: dict[int | str, dict[str, Any]] = {
 @routes.get("/prompts", summary="List the prompts")
 async def list_prompts(request: Request) -> Response:
     held = _admin(request)
-    library, tiers = held.runtime.library, held.runtime.standing.tiers
-    return _list([prompt_document(library, prompt, tiers) for prompt in sorted(library.versions)])
+    library, standing = held.runtime.library, held.runtime.standing
+    return _list([prompt_document(library, prompt, standing) for prompt in sorted(library.versions)])
 
 
 @routes.post("/prompts", summary="Save a version", openapi_extra=_body(VersionWire.model_json_schema()))
@@ -186,6 +204,52 @@ async def roll_back(request: Request, id: Id, label: Label) -> Response:
             wanted, label, expected=expected, by=_who(held), number=said.version, message=said.message
         ),
         move_document,
+    )
+
+
+@routes.get("/prompts/{id:path}/labels/{label}/canary", summary="How far a label's last canary has come")
+async def get_canary(request: Request, id: Id, label: Label) -> Response:
+    """Its ETag is the label's, as If-Match asks for it."""
+    held, wanted = _admin(request), reference_of(id, label)
+
+    def found(store: LibraryStore) -> tuple[dict[str, Any], int]:
+        trial = CanaryStore(store).of(wanted, label)
+        if trial is None:
+            raise no_canary(wanted, label)
+        return canary_document(trial), store.library().labels[wanted][label]
+
+    document, at = await _asked(held, found)
+    return _json(document, etag=at)
+
+
+@routes.put("/prompts/{id:path}/labels/{label}/canary", summary="Try a version under a label", openapi_extra=CANARY)
+async def begin_canary(request: Request, id: Id, label: Label) -> Response:
+    """A share of the label's requests goes to it, on a cheaper tier, and more as its answers prove themselves; then the
+    label goes there by itself. The version needs what a gated label asks for; otherwise 409, with the rows.
+    """
+    held, expected = _admin(request), _expected(request)
+    said = checked(parse_object(await request.body()), CanaryWire)
+    wanted, bar = reference_of(id, label), held.runtime.knowledge.bar
+
+    def begin(store: LibraryStore) -> Trial:
+        begun = CanaryStore(store).begin
+        more: dict[str, Any] = {"bar": bar, "excluded": said.excluded, "message": said.message}
+        return begun(wanted, label, said.version, said.tier, expected=expected, by=_who(held), **more)
+
+    return await _changed(request, held, begin, canary_document, etag=expected)
+
+
+@routes.delete("/prompts/{id:path}/labels/{label}/canary", summary="Stop a canary", openapi_extra=STOP)
+async def stop_canary(request: Request, id: Id, label: Label) -> Response:
+    """All requests are answered by the label's version again. Begun again, the canary goes on where it was."""
+    held, expected = _admin(request), _expected(request)
+    wanted = reference_of(id, label)
+    return await _changed(
+        request,
+        held,
+        lambda store: CanaryStore(store).stop(wanted, label, expected=expected, by=_who(held)),
+        canary_document,
+        etag=expected,
     )
 
 

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from gateway.api.voices import Translated, Voice
 from gateway.errors import InvalidRequest, NotFound
 from gateway.held import Held, held_of
-from gateway.learning.shadows import HEADER as SHADOW_HEADER
+from gateway.learning.aside import HEADER as SHADOW_HEADER
 from gateway.prompting.naming import named_in
 from gateway.responses import Kept, ResponseStore
 from gateway.schema import Asked, check, parse_object

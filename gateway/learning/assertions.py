@@ -10,7 +10,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from gateway.learning.answered import Said, said
-from gateway.learning.told import Outcomes
+from gateway.learning.told import Outcomes, Tried
 from prompts.form import form_of, forms_of_calls, wants_form
 from router.decision import Decision
 from router.sources import Source
@@ -31,13 +31,20 @@ class Assertions:
             return False
         return not held.runtime.settings.clamp_to_budget  # an answer that we cut off ourselves says nothing
 
-    def ended(self, asked: "Asked", decision: Decision, model: "Model", blocks: Sequence[bytes]) -> None:
+    def ended(
+        self,
+        asked: "Asked",
+        decision: Decision,
+        model: "Model",
+        blocks: Sequence[bytes],
+        tried: Tried | None = None,
+    ) -> None:
         """The answer is whole, and the client has it."""
         answer = said(blocks, streamed=asked.stream)
         passed = _keeps_form(answer, asked) if answer is not None else None
         key = decision.group or decision.template
         if passed is not None and key is not None:
-            self._outcomes.tell(Source.ASSERTION, (key, model.build), passed=passed, at=time())
+            self._outcomes.tell(Source.ASSERTION, (key, model.build), passed=passed, at=time(), tried=tried)
 
 
 def _keeps_form(answer: Said, asked: "Asked") -> bool | None:

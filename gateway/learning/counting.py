@@ -18,6 +18,7 @@ from gateway.learning.section import LearningSection
 from gateway.learning.store import Contended, Key, RecordStore
 from gateway.ledger.charge import SHADOW
 from gateway.ledger.tables import charges, feedback
+from gateway.library.canaries import CanaryStore
 from router.bar import Verdict
 from router.decision import Basis, Knowledge, Mode
 from router.record import Observed, Record, Terms, observe, saw_inputs
@@ -32,13 +33,14 @@ UNCHARGED = timedelta(days=1)  # feedback whose request has no charge by then ge
 SETTLED = timedelta(minutes=1)  # requests received before are in the ledger, but for few; those are not missed
 INPUTS_EVERY = timedelta(seconds=15)
 
+CHARGED = ("build", "cache", "at", "basis", "prompt", "prompt_version")
 SUBJECT = func.coalesce(charges.c.evidence_group, charges.c.template)  # whose evidence an outcome is
 
 DUE = (
     select(
         feedback,
         charges.c.id.label("charge"),
-        *(charges.c[name].label(f"charge_{name}") for name in ("build", "cache", "at", "basis")),
+        *(charges.c[name].label(f"charge_{name}") for name in CHARGED),
         SUBJECT.label("subject"),
     )
     .outerjoin(charges, and_(charges.c.id == feedback.c.request_id, charges.c.caller == feedback.c.caller))
@@ -63,17 +65,19 @@ class Counter:
         self._clock = clock
         self._inputs_until = clock() - SETTLED
 
-    def count(self, settings: LearningSection, knowledge: Knowledge) -> int:
+    def count(self, settings: LearningSection, knowledge: Knowledge, canaries: CanaryStore | None = None) -> int:
         """Whatever is new. How much feedback was counted. Raises SQLAlchemyError."""
         now = self._clock()
-        counted = self._count_feedback(settings, knowledge, now)
+        counted = self._count_feedback(settings, knowledge, canaries, now)
         if now - SETTLED - self._inputs_until >= INPUTS_EVERY:
             self._count_inputs(knowledge, self._inputs_until, now - SETTLED)
             self._inputs_until = now - SETTLED
         self._store.shrink(settings.max_records, {template for template, _ in knowledge.evidence.tallies})
         return counted
 
-    def _count_feedback(self, settings: LearningSection, knowledge: Knowledge, now: datetime) -> int:
+    def _count_feedback(
+        self, settings: LearningSection, knowledge: Knowledge, canaries: CanaryStore | None, now: datetime
+    ) -> int:
         with self._database.connect() as connection:
             due = connection.execute(DUE).all()
         builds = {model.build for model in knowledge.models[:-1]}
@@ -89,7 +93,7 @@ class Counter:
                     _settle(connection, row, row.counted)
                 continue
             try:
-                self._observe(row, passed, knowledge, terms, now)
+                self._observe(row, passed, knowledge, terms, canaries, now)
             except Contended as problem:  # it is due still
                 log.warning("feedback is counted later", error=str(problem))
             except Overtaken:  # counted by somebody else, or told again; then it is due still
@@ -98,7 +102,15 @@ class Counter:
                 counted += 1
         return counted
 
-    def _observe(self, row: Row[Any], passed: bool, knowledge: Knowledge, terms: Terms, now: datetime) -> None:
+    def _observe(
+        self,
+        row: Row[Any],
+        passed: bool,
+        knowledge: Knowledge,
+        terms: Terms,
+        canaries: CanaryStore | None,
+        now: datetime,
+    ) -> None:
         key = (row.subject, row.charge_build)
         served_at = utc(row.charge_at).timestamp()
         released = row.charge_basis == Basis.CHECK
@@ -110,6 +122,8 @@ class Counter:
         def also(connection: Connection) -> None:
             if not _settle(connection, row, passed):
                 raise Overtaken
+            if canaries is not None and row.charge_basis == Basis.CANARY:
+                canaries.tell_in(connection, row.charge_prompt, row.charge_prompt_version, [observed], terms)
 
         self._store.change(key, how, also)
 

@@ -46,6 +46,9 @@ class Allowance:
         return self.nano_usd > 0 or (not self.everywhere and model.price.hour_usd == 0)
 
 
+NOTHING = Allowance(0, everywhere=False)
+
+
 class Spent(Exception):
     """The day's money does not suffice. `never`: nor would it on any other day."""
 

@@ -19,6 +19,7 @@ TRIES = 20  # of a change against others at the same record; each try takes a mi
 
 Key = tuple[str, str]  # template and build
 Change = Callable[[Record], Record]
+Also = Callable[[Connection], object]
 
 
 class Contended(Exception):
@@ -41,7 +42,7 @@ class RecordStore:
         self._database = database
         self._clock = clock
 
-    def change(self, key: Key, how: Change, also: Callable[[Connection], object] = lambda connection: None) -> Record:
+    def change(self, key: Key, how: Change, also: Also = lambda connection: None) -> Record:
         """Put `how(record)` in the place of the record of *key*, which is new where there is none; in the same
         transaction do *also*. Raises Contended.
         """
@@ -57,14 +58,16 @@ class RecordStore:
                 continue
         raise Contended(f"the record of template {key[0]} and build {key[1]} is changed by too many at once")
 
-    def change_existing(self, template: str, builds: Collection[str] | None, how: Change) -> Sequence[Key]:
+    def change_existing(
+        self, template: str, builds: Collection[str] | None, how: Change, also: Also = lambda connection: None
+    ) -> Sequence[Key]:
         """The same for every record of *template*, or those of *builds* alone. Which they were."""
         wanted = select(evidence.c.build).where(evidence.c.template == template)
         with self._database.connect() as connection:
             there = [build for (build,) in connection.execute(wanted.order_by(evidence.c.build))]
         keys = [(template, build) for build in there if builds is None or build in builds]
         for key in keys:
-            self.change(key, how)
+            self.change(key, how, also)
         return keys
 
     def read(self, since: datetime | None = None, template: str | None = None) -> Iterator[Kept]:

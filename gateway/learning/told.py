@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from time import time
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.learning.store import Change, Contended, Key, RecordStore
+from gateway.library.canaries import CanaryStore
 from router.decision import Knowledge, Mode
 from router.record import Observed, Record, Terms, observe
 from router.sources import Source
@@ -20,15 +22,20 @@ log = structlog.get_logger(__name__)
 WAITING_LIMIT = 10_000  # outcomes, a megabyte or two; beyond it new ones are dropped, whatever they are
 
 
+Tried = tuple[str, int]  # a prompt, and the version of it that a canary tries
+
+
 @dataclass(frozen=True, slots=True)
 class Told:
     """An outcome of a template (or group) and a build. `incomparable`: there was nothing to compare; it counts as a
-    failure once others of the same template were compared, or those would be picked by their safe answers.
+    failure once others of the same template were compared, or those would be picked by their safe answers. `tried`: the
+    answer was a canary's, which is told too.
     """
 
     key: Key
     observed: Observed
     incomparable: bool = False
+    tried: Tried | None = None
 
 
 class Outcomes:
@@ -38,13 +45,22 @@ class Outcomes:
         self._store = store
         self._waiting: deque[Told] = deque()
 
-    def tell(self, source: Source, key: Key, *, passed: bool, at: float, incomparable: bool = False) -> None:
+    def tell(
+        self,
+        source: Source,
+        key: Key,
+        *,
+        passed: bool,
+        at: float,
+        incomparable: bool = False,
+        tried: Tried | None = None,
+    ) -> None:
         """*at*: when the answer was given, seconds since 1970. The safe tier has passed where it answered too."""
         if len(self._waiting) < WAITING_LIMIT:
             safe_passed = True if source is Source.SHADOW else None
-            self._waiting.append(Told(key, Observed(source, passed, at, time(), safe_passed), incomparable))
+            self._waiting.append(Told(key, Observed(source, passed, at, time(), safe_passed), incomparable, tried))
 
-    def write(self, knowledge: Knowledge, terms: Terms) -> int:
+    def write(self, knowledge: Knowledge, terms: Terms, canaries: CanaryStore | None = None) -> int:
         """Whatever waits; how many that were. What cannot be written waits on. Raises SQLAlchemyError."""
         waiting: dict[Key, list[Told]] = defaultdict(list)
         for _ in range(len(self._waiting)):
@@ -57,7 +73,7 @@ class Outcomes:
             if key[1] not in builds or knowledge.mode_of(key[0]) is Mode.OFF:
                 continue
             try:
-                self._write(key, told, knowledge, terms)
+                self._write(key, told, knowledge, terms, canaries)
                 written += len(told)
             except Contended as problem:
                 log.warning("outcomes are counted later", error=str(problem))
@@ -67,20 +83,35 @@ class Outcomes:
                 raise
         return written
 
-    def _write(self, key: Key, told: Sequence[Told], knowledge: Knowledge, terms: Terms) -> None:
+    def _write(
+        self, key: Key, told: Sequence[Told], knowledge: Knowledge, terms: Terms, canaries: CanaryStore | None
+    ) -> None:
         given = knowledge.given(*key)
+        counted: list[Told] = []
 
         def how(record: Record) -> Record:
+            counted.clear()
             for one in told:
                 if not one.incomparable or _has_shadows(record):
+                    counted.append(one)
                     record = observe(record, one.observed, terms, given)
             return record
 
+        def also(connection: Connection) -> None:
+            """In the same transaction: an outcome is told to both or to none."""
+            tried: dict[Tried, list[Observed]] = defaultdict(list)
+            for one in counted:
+                if one.tried is not None:
+                    tried[one.tried].append(one.observed)
+            for (prompt, number), observed in tried.items():
+                assert canaries is not None
+                canaries.tell_in(connection, prompt, number, observed, terms)
+
         change: Change = how
         if all(one.incomparable for one in told):  # no reason to make a record
-            self._store.change_existing(key[0], [key[1]], change)
+            self._store.change_existing(key[0], [key[1]], change, also)
         else:
-            self._store.change(key, change)
+            self._store.change(key, change, also)
 
 
 def _has_shadows(record: Record) -> bool:

@@ -7,6 +7,7 @@ import structlog
 
 from gateway.cache.replies import Noted
 from gateway.learning.assertions import Assertions
+from gateway.learning.canaries import Comparisons
 from gateway.learning.purse import Purse
 from gateway.learning.shadows import Shadows
 from gateway.learning.told import Outcomes
@@ -30,7 +31,13 @@ class Watch:
 
     def __init__(self, outcomes: Outcomes, limits: LimitStore) -> None:
         self.shadows = Shadows(outcomes, Purse(limits))
+        self.canaries = Comparisons(outcomes)
         self._assertions = Assertions(outcomes)
+
+    async def close(self) -> None:
+        """Give up what runs."""
+        await self.shadows.close()
+        await self.canaries.close()
 
     def watched(self, held: "Held", asked: "Asked", decision: Decision, model: Model, reply: Reply) -> Reply:
         """*reply* of *model*, unchanged; looked at once it is closed, if it has come to its end by then."""
@@ -48,9 +55,28 @@ class Watch:
             drawn = self.shadows.draw(held, asked, decision, model)
             if drawn is not None:
                 return lambda blocks, usage: self.shadows.ended(drawn, blocks, usage)
+        elif decision.basis is Basis.CANARY:
+            return self._look_at_canary(held, asked, decision, model)
         elif decision.basis in ON_TRUST and self._assertions.wants(held, asked, decision, model):
             return lambda blocks, usage: self._assertions.ended(asked, decision, model, blocks)
         return None
+
+    def _look_at_canary(self, held: "Held", asked: "Asked", decision: Decision, model: Model) -> Look | None:
+        """At what the tier that is tried has answered itself."""
+        prompt = asked.prompt
+        if prompt is None or prompt.share is None or model.name not in prompt.share.models:
+            return None
+        tried = (prompt.version.template.id, prompt.version.number)
+        drawn = self.canaries.draw(held, asked, decision, model, tried)
+        has_form = self._assertions.wants(held, asked, decision, model)
+
+        def look(blocks: Sequence[bytes], usage: Usage | None) -> None:
+            if has_form:
+                self._assertions.ended(asked, decision, model, blocks, tried)
+            if drawn is not None:
+                self.canaries.ended(drawn, blocks)
+
+        return look if has_form or drawn is not None else None
 
 
 def _whole(reply: Reply, look: Look) -> Reply:

@@ -275,6 +275,23 @@ prompt_moves = Table(
     Index("prompt_moves_label", "prompt", "label"),
 )
 
+prompt_canaries = Table(
+    "prompt_canaries",
+    metadata,
+    Column("prompt", String(512), primary_key=True),
+    Column("label", String(36), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False, comment="the version on trial"),
+    Column("tier", String(32), primary_key=True, comment="the cheaper one that it is tried on"),
+    Column("builds", Text, nullable=False, comment="JSON list: those that served the tier when it began"),
+    Column("excluded", Text, nullable=False, comment="JSON list: tiers that it is never sent to"),
+    Column("author", String(128), nullable=False),
+    Column("began_at", DateTime(timezone=True), nullable=False),
+    Column("place", BigInteger, nullable=False, comment="the epoch at which it began; a label's highest is its canary"),
+    Column("stage", String(16), nullable=False, comment="widening, whole, back or stopped"),
+    Column("canary", Text, nullable=False, comment="JSON, see router.canary"),
+    Column("revision", Integer, nullable=False, comment="who read an older one may not write"),
+)
+
 prompt_suites = Table(
     "prompt_suites",
     metadata,

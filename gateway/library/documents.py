@@ -6,14 +6,15 @@ from typing import Any
 
 import orjson
 
-from gateway.library.records import Move, Saved
+from gateway.library.records import Move, Saved, Trial
+from gateway.library.standing import Standing
 from gateway.pages import unix
 from prompts.library import Library, Version
 from router.gate import Gate
 
 
-def prompt_document(library: Library, prompt: str, standing: Mapping[str, frozenset[str]]) -> dict[str, Any]:
-    """`tiers`: where each labelled version may be sent now."""
+def prompt_document(library: Library, prompt: str, standing: Standing) -> dict[str, Any]:
+    """`tiers`: where each labelled version may be sent now. `canaries`: each label's last, and what it takes."""
     versions = library.versions[prompt]
     latest = versions[max(versions)]
     labels = library.labels.get(prompt, {})
@@ -23,7 +24,12 @@ def prompt_document(library: Library, prompt: str, standing: Mapping[str, frozen
         "description": latest.template.description,
         "latest": latest.number,
         "labels": dict(sorted(labels.items())),
-        "tiers": {label: sorted(standing.get(versions[at].name, ())) for label, at in sorted(labels.items())},
+        "tiers": {label: sorted(standing.of(versions[at]) or ()) for label, at in sorted(labels.items())},
+        "canaries": {
+            label: {"version": trial.number, "stage": trial.canary.stage, "share": trial.canary.share}
+            for label in sorted(labels)
+            if (trial := standing.trials.get((prompt, label))) is not None
+        },
     }
 
 
@@ -70,6 +76,28 @@ def move_document(move: Move) -> dict[str, Any]:
         if override is None
         else {"role": override.role, "reason": override.reason, "until": unix(override.until)},
         "failing": list(move.failing),
+    }
+
+
+def canary_document(trial: Trial) -> dict[str, Any]:
+    """`place`: the step that it is on, from 0; `passed`, `total` and so on are of that step."""
+    canary = trial.canary
+    return {
+        "object": "prompt.canary",
+        "prompt": trial.prompt,
+        "label": trial.label,
+        "version": trial.number,
+        "tier": trial.tier,
+        "excluded": sorted(trial.excluded),
+        "stage": canary.stage,
+        "share": canary.share,
+        "place": canary.place,
+        "steps": [{"share": step.share, "outcomes": step.outcomes} for step in canary.steps],
+        **asdict(canary.tally),
+        "doubts": {source.value: asdict(tally) for source, tally in canary.doubts.items()},
+        "why": canary.why,
+        "by": trial.by,
+        "began_at": unix(trial.began_at),
     }
 
 

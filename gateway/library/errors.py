@@ -54,6 +54,10 @@ class GateShut(LibraryError):
         self.gate = gate
 
 
+class CanaryRefused(LibraryError):
+    """There is nothing to try, or it was tried."""
+
+
 class ReceiptRefused(LibraryError):
     """It is of nothing that the library has, or does not count all of it."""
 

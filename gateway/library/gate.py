@@ -7,6 +7,7 @@ from prompts.promptfile import Policy
 from prompts.receipt import Receipt
 from prompts.suite import Bars, Suite
 from prompts.template import Template
+from router.bar import Bar
 from router.gate import ALL, Gate, Row, Served, gate
 
 NO_SUITE = "the prompt has no suite: write tests.yaml beside it, or add one"
@@ -51,6 +52,12 @@ def bars_of(template: Template, policy: Policy, suite: Suite) -> Bars:
     house = {tier: _written(bar) for tier, bar in policy.bars.items()}
     default = house.pop("default", None)
     return Bars(default, {**house, **bars.tiers}, bars.tags, bars.metrics)
+
+
+def live_bar(template: Template, own: Bar) -> Bar:
+    """What live answers are held to: *own*, the operator's; a share that the template asks for goes before a share."""
+    wanted = template.routing.bar
+    return own if wanted is None or own.pass_rate is None else Bar(own.confidence, pass_rate=wanted)
 
 
 def covers(receipt: Receipt, suite: Suite) -> bool:

@@ -1,6 +1,6 @@
 """What a running process knows of the records, made anew when they have changed. Blocking; call from a thread."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,10 +8,12 @@ from pathlib import Path
 import structlog
 
 from gateway.library.errors import FolderRefused
+from gateway.library.records import Trial
 from gateway.library.standing import Standing, standing_of
 from gateway.library.store import LibraryStore
 from gateway.library.sync import Synced, sync
 from prompts.library import Library
+from router.canary import Stage
 
 log = structlog.get_logger(__name__)
 
@@ -31,13 +33,33 @@ def utc_now() -> datetime:
 
 
 def publish(store: LibraryStore, before: Standing, now: Clock = utc_now) -> Published:
-    """What the records say now. Alarms that *before* did not have are logged. Raises SQLAlchemyError, ValueError."""
+    """What the records say now. What *before* did not know of alarms and canaries is logged. Raises SQLAlchemyError,
+    ValueError.
+    """
     records = store.records()
     standing = standing_of(records, store.lineup, now())
     for alarm in standing.alarms:
         if alarm not in before.alarms:
             log.warning("a prompt serves without proof", says=alarm)
+    for trial in changed(before, standing):
+        tell = log.warning if trial.canary.stage is Stage.BACK else log.info
+        says = {"label": trial.label, "tier": trial.tier, "stage": trial.canary.stage, "says": trial.canary.why}
+        tell("a canary has changed", version=trial.name, share=trial.canary.share, **says)
     return Published(records.library, standing)
+
+
+def changed(before: Standing, now: Standing) -> Iterator[Trial]:
+    """The canaries of *now* that another stage, or another share, has come to since *before*; or that are new and run.
+
+    What had ended when this process began is nothing new.
+    """
+    for key, trial in now.trials.items():
+        was = before.trials.get(key)
+        if was is None or was.number != trial.number:
+            if trial.runs:
+                yield trial
+        elif (was.canary.stage, was.canary.place) != (trial.canary.stage, trial.canary.place):
+            yield trial
 
 
 def published_since(store: LibraryStore, before: Standing, now: Clock = utc_now) -> Published | None:

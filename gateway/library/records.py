@@ -8,6 +8,7 @@ from typing import Literal
 from prompts.library import Library, Version
 from prompts.receipt import Receipt
 from prompts.suite import Suite
+from router.canary import Canary, Stage
 
 Origin = Literal["file", "api", "import", "generated", "optimised", "draft"]
 DRAFTS: frozenset[Origin] = frozenset({"generated", "optimised", "draft"})  # nobody's edit of the text that is in force
@@ -59,9 +60,46 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Pointed:
+    """Where a label points, and the tiers that the version was not let through for."""
+
+    number: int
+    excluded: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A label's canary: version *number* is tried on *tier* with a share of the requests of *label*, which stays where
+    it is meanwhile. `builds`: those that serve the tier, of which its outcomes are; under others it rests, and one may
+    begin anew. `excluded`: tiers that the version is never sent to. `by`: who has begun it, at `began_at` (UTC).
+    `revision`: how often it was changed.
+    """
+
+    prompt: str
+    label: str
+    number: int
+    tier: str
+    builds: tuple[str, ...]
+    excluded: frozenset[str]
+    by: str
+    began_at: datetime
+    canary: Canary
+    revision: int = 1
+
+    @property
+    def name(self) -> str:
+        """Of the version."""
+        return f"{self.prompt}@{self.number}"
+
+    @property
+    def runs(self) -> bool:
+        return self.canary.stage is Stage.WIDENING
+
+
+@dataclass(frozen=True, slots=True)
 class Records:
-    """Everything that serving goes by. By prompt: the suite that is asked now, receipts that it may go by, and until
-    when labels are there by an override.
+    """Everything that serving goes by. By prompt: the suite that is asked now, receipts that it may go by, until when
+    labels are there by an override, and the last canary of each label.
     """
 
     library: Library = field(default_factory=Library)
@@ -69,3 +107,4 @@ class Records:
     suites: Mapping[str, Suite] = field(default_factory=dict)
     receipts: Mapping[str, tuple[Receipt, ...]] = field(default_factory=dict)
     overrides: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
+    trials: Mapping[str, Mapping[str, Trial]] = field(default_factory=dict)

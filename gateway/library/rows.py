@@ -2,13 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, and_, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, func, insert, select, update
 
 from gateway.ledger.tables import (
+    prompt_canaries,
     prompt_labels,
     prompt_library,
     prompt_moves,
@@ -16,7 +18,7 @@ from gateway.ledger.tables import (
     prompt_suites,
     prompt_versions,
 )
-from gateway.library.records import Move, Override, Records, Saved
+from gateway.library.records import Move, Override, Records, Saved, Trial
 from gateway.pages import in_utc
 from prompts.library import Library, Version
 from prompts.promptfile import Policy
@@ -24,6 +26,7 @@ from prompts.receipt import Receipt
 from prompts.suite import Suite
 from prompts.suite_document import suite_of
 from prompts.template import Template, template_of
+from router.canary import canary_of, document_of
 
 
 class Reader:
@@ -45,6 +48,12 @@ class Reader:
             of[row.number] = of.get(row.number, frozenset()) | tiers_of(row.excluded)
             if row.override_until is not None:
                 overrides[row.prompt][row.label] = in_utc(row.override_until)
+        trials: dict[str, dict[str, Trial]] = defaultdict(dict)
+        for trial in trials_in(connection):
+            trials[trial.prompt][trial.label] = trial
+            if trial.runs:
+                of = excluded[trial.prompt]
+                of[trial.number] = of.get(trial.number, frozenset()) | trial.excluded
         versions: dict[str, dict[int, Version]] = defaultdict(dict)
         wanted = select(prompt_versions.c.prompt, prompt_versions.c.number, prompt_versions.c.digest)
         for prompt, number, digest in connection.execute(wanted).all():
@@ -54,7 +63,8 @@ class Reader:
         epoch = connection.execute(select(prompt_library.c.epoch)).scalar_one()
         receipts = {prompt: self.valid(connection, prompt, suite) for prompt, suite in suites.items()}
         self._receipts = {(prompt, receipt.id): receipt for prompt, of in receipts.items() for receipt in of}
-        return Records(Library(dict(versions), dict(labels), policy), epoch, suites, receipts, dict(overrides))
+        library = Library(dict(versions), dict(labels), policy)
+        return Records(library, epoch, suites, receipts, dict(overrides), dict(trials))
 
     def _template(self, connection: Connection, prompt: str, number: int, digest: str) -> Template:
         found = self._templates.get(digest)
@@ -64,10 +74,13 @@ class Reader:
         return found
 
     def excluded(self, connection: Connection, prompt: str) -> Mapping[int, frozenset[str]]:
-        """By version, what the labels that point to it leave out, together."""
+        """By version, what the labels that point to it, or try it, leave out together."""
         found: dict[int, frozenset[str]] = {}
         for row in connection.execute(select(prompt_labels).where(prompt_labels.c.prompt == prompt)):
             found[row.number] = found.get(row.number, frozenset()) | tiers_of(row.excluded)
+        for trial in trials_in(connection, prompt):
+            if trial.runs:
+                found[trial.number] = found.get(trial.number, frozenset()) | trial.excluded
         return found
 
     def saved(self, row: Row[Any], excluded: Mapping[int, frozenset[str]]) -> Saved:
@@ -130,19 +143,25 @@ def write_move(connection: Connection, move: Move) -> None:
         connection.execute(insert(prompt_labels).values(prompt=move.prompt, label=move.label, **values))
     else:
         connection.execute(update(prompt_labels).where(*key).values(**values))
+    log_move(connection, move)
+
+
+def log_move(connection: Connection, move: Move) -> None:
+    """A line of the label's log, which does not move it."""
+    override = move.override
     connection.execute(
         insert(prompt_moves).values(
             prompt=move.prompt,
             label=move.label,
             came_from=move.came_from,
             went_to=move.went_to,
-            excluded=excluded,
+            excluded=orjson.dumps(sorted(move.excluded)).decode(),
             mover=move.by,
             message=move.message,
             moved_at=move.at,
             override_role=None if override is None else override.role,
             override_reason=None if override is None else override.reason,
-            override_until=until,
+            override_until=None if override is None else override.until.astimezone(UTC),
             gate=orjson.dumps(list(move.failing)).decode() if move.failing else None,
         )
     )
@@ -165,6 +184,83 @@ def move_of(row: Row[Any]) -> Move:
         override,
         tuple(failing),
     )
+
+
+def trials_in(connection: Connection, prompt: str | None = None, *, locked: bool = False) -> list[Trial]:
+    """Of every prompt, or of one; what began last comes last. *locked*: nobody changes them until the end of the
+    transaction, which must have raised the epoch.
+    """
+    wanted = select(prompt_canaries).order_by(prompt_canaries.c.place)
+    if prompt is not None:
+        wanted = wanted.where(prompt_canaries.c.prompt == prompt)
+    if locked:
+        wanted = wanted.with_for_update()
+    return [trial_of(row) for row in connection.execute(wanted)]
+
+
+def trial_of(row: Row[Any]) -> Trial:
+    return Trial(
+        row.prompt,
+        row.label,
+        row.number,
+        row.tier,
+        tuple(orjson.loads(row.builds)),
+        tiers_of(row.excluded),
+        row.author,
+        in_utc(row.began_at),
+        canary_of(orjson.loads(row.canary)),
+        row.revision,
+    )
+
+
+def write_trial(connection: Connection, trial: Trial, place: int) -> None:
+    """A new one, which begins at the epoch *place*; one of the same version and tier, of other builds, goes."""
+    connection.execute(delete(prompt_canaries).where(*_same(trial)))
+    connection.execute(
+        insert(prompt_canaries).values(
+            prompt=trial.prompt,
+            label=trial.label,
+            number=trial.number,
+            tier=trial.tier,
+            builds=orjson.dumps(trial.builds).decode(),
+            author=trial.by,
+            began_at=trial.began_at,
+            place=place,
+            revision=trial.revision,
+            **_how_far(trial),
+        )
+    )
+
+
+def replace_trial(connection: Connection, trial: Trial, place: int | None = None) -> bool:
+    """Put *trial* in the place of the same one of that revision; whether it was still there. *place*: the epoch at
+    which it goes on.
+    """
+    same = (*_same(trial), prompt_canaries.c.revision == trial.revision)
+    values: dict[str, Any] = {**_how_far(trial), "revision": trial.revision + 1}
+    if place is not None:
+        values["place"] = place
+    return connection.execute(update(prompt_canaries).where(*same).values(**values)).rowcount == 1
+
+
+def stop_trials(connection: Connection, prompt: str, label: str, why: str) -> None:
+    """Those of *label* that run: there is one at most."""
+    for trial in trials_in(connection, prompt, locked=True):
+        if trial.label == label and trial.runs:
+            replace_trial(connection, replace(trial, canary=trial.canary.stopped(why)))
+
+
+def _same(trial: Trial) -> tuple[ColumnElement[bool], ...]:
+    c = prompt_canaries.c
+    return c.prompt == trial.prompt, c.label == trial.label, c.number == trial.number, c.tier == trial.tier
+
+
+def _how_far(trial: Trial) -> dict[str, str]:
+    return {
+        "stage": trial.canary.stage.value,
+        "canary": orjson.dumps(document_of(trial.canary)).decode(),
+        "excluded": orjson.dumps(sorted(trial.excluded)).decode(),
+    }
 
 
 def tiers_of(text: str) -> frozenset[str]:

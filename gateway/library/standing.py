@@ -12,7 +12,8 @@ from datetime import datetime
 
 from gateway.library.gate import gate_of
 from gateway.library.lineup import Lineup
-from gateway.library.records import Records
+from gateway.library.records import Records, Trial
+from gateway.library.shares import Key, Share, shares_of
 from prompts.library import Version
 from prompts.promptfile import Policy
 from prompts.template import Template
@@ -22,13 +23,16 @@ from router.gate import Gate
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`tiers` by name of the version. `epoch`: of the records that it was made from. `until`: when the next override
-    runs out, which changes it; None where none does. `alarms`: what an operator should know, a line each.
+    runs out, which changes it; None where none does. `alarms`: what an operator should know, a line each. `shares`: of
+    the canaries that take requests now. `trials`: the last canary of each label.
     """
 
     tiers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     epoch: int = 0
     until: datetime | None = None
     alarms: tuple[str, ...] = ()
+    shares: Mapping[Key, Share] = field(default_factory=dict)
+    trials: Mapping[Key, Trial] = field(default_factory=dict)
 
     def of(self, version: Version) -> frozenset[str] | None:
         """None for a version that it does not know."""
@@ -50,7 +54,9 @@ def standing_of(records: Records, lineup: Lineup, now: datetime) -> Standing:
             tiers[version.name] = _tiers(version, shown, overridden, lineup, policy)
             alarms += _alarms(version, shown, mine, lineup, policy, now)
     running = [until for labels in records.overrides.values() for until in labels.values() if now < until]
-    return Standing(tiers, records.epoch, min(running, default=None), tuple(alarms))
+    trials = {(prompt, label): trial for prompt, of in records.trials.items() for label, trial in of.items()}
+    shares = shares_of(records, tiers, lineup)
+    return Standing(tiers, records.epoch, min(running, default=None), tuple(alarms), shares, trials)
 
 
 def safe_tier_of(template: Template, lineup: Lineup, policy: Policy) -> str:

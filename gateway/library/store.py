@@ -5,7 +5,7 @@ cannot change under it, in any number of processes. A version is never changed a
 comparing and setting, and a gated one through the gate alone. Who reads compares the epoch.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -34,8 +34,8 @@ from gateway.library.errors import (
 )
 from gateway.library.gate import covers, gate_of
 from gateway.library.lineup import Lineup
-from gateway.library.records import Move, Origin, Override, Records, Saved, Who
-from gateway.library.rows import Reader, move_of, versions_of, write_move
+from gateway.library.records import Move, Origin, Override, Pointed, Records, Saved, Who
+from gateway.library.rows import Reader, move_of, stop_trials, tiers_of, versions_of, write_move
 from gateway.library.standing import safe_tier_of
 from prompts.check import errors
 from prompts.folder import tier_errors
@@ -86,7 +86,7 @@ class LibraryStore:
     def epoch(self) -> int:
         """It has changed when anything has. One row by its key."""
         with self._database.connect() as connection:
-            return int(connection.execute(select(prompt_library.c.epoch)).scalar_one())
+            return self.epoch_in(connection)
 
     def library(self) -> Library:
         return self.records().library
@@ -143,7 +143,7 @@ class LibraryStore:
     def gate(self, prompt: str, number: int, excluded: Iterable[str] = ()) -> Gate:
         """What a gated label would ask of the version now. Raises PromptNotFound."""
         with self._database.connect() as connection:
-            return self._gate(connection, self._version(connection, prompt, number), frozenset(excluded))
+            return self.gate_in(connection, self.version_in(connection, prompt, number), frozenset(excluded))
 
     # Versions.
 
@@ -232,42 +232,52 @@ class LibraryStore:
             why = "is computed, it is the highest version" if label == LATEST else "is no name of a label"
             raise LabelRefused(f"{label!r} {why}; use a-z, 0-9, _, . and -, a letter first, 36 at most")
         with self._writing() as connection:
-            version = self._version(connection, prompt, number)
-            policy = self._reader.policy(connection)
-            rule = policy.labels.get(label, NO_POLICY)
-            out = self._leaving_out(version.template, policy, excluded)
-            if rule.roles and by.roles.isdisjoint(rule.roles):
-                raise NotPermitted(f"the label {label} is moved by {', '.join(rule.roles)}, and {by.name} is none")
-            labels = {
-                row.label: row
-                for row in connection.execute(select(prompt_labels).where(prompt_labels.c.prompt == prompt))
-            }
-            current = labels[label].number if label in labels else None
-            if current != expected:
-                raise LabelMoved(prompt, label, expected, current)
-            if label not in labels and len(labels) >= MOST_LABELS:
-                raise LimitReached(f"{prompt} has {MOST_LABELS} labels, which is the most")
-            shut = self._shut(connection, version, out) if rule.gated else None
-            if shut is not None and override is None:
-                raise GateShut(version.name, label, shut)
-            if shut is None:
-                override = None  # there is nothing to go past
-            else:
-                self._check_override(label, rule, by, override)
-            move = Move(
-                prompt,
-                label,
-                current,
-                number,
-                out,
-                by.name[:128],
-                message[:MOST_WORDS],
-                self._clock(),
-                override,
-                tuple(asdict(row) for row in shut.failing) if shut is not None else (),
-            )
-            write_move(connection, move)
-            return move
+            return self.move_in(connection, prompt, label, number, expected, by, excluded, override, message)
+
+    def move_in(
+        self,
+        connection: Connection,
+        prompt: str,
+        label: str,
+        number: int,
+        expected: int | None,
+        by: Who,
+        excluded: Iterable[str],
+        override: Override | None,
+        message: str,
+    ) -> Move:
+        """As `move_label`, in a change that `writing` has begun. It ends a canary that runs."""
+        version = self.version_in(connection, prompt, number)
+        rule = self.rule_in(connection, label, by)
+        out = self.leaving_out_in(connection, version.template, excluded)
+        labels = self.labels_in(connection, prompt)
+        current = labels[label].number if label in labels else None
+        if current != expected:
+            raise LabelMoved(prompt, label, expected, current)
+        if label not in labels and len(labels) >= MOST_LABELS:
+            raise LimitReached(f"{prompt} has {MOST_LABELS} labels, which is the most")
+        shut = self._shut(connection, version, out) if rule.gated else None
+        if shut is not None and override is None:
+            raise GateShut(version.name, label, shut)
+        if shut is None:
+            override = None  # there is nothing to go past
+        else:
+            self._check_override(label, rule, by, override)
+        move = Move(
+            prompt,
+            label,
+            current,
+            number,
+            out,
+            by.name[:128],
+            message[:MOST_WORDS],
+            self._clock(),
+            override,
+            tuple(asdict(row) for row in shut.failing) if shut is not None else (),
+        )
+        write_move(connection, move)
+        stop_trials(connection, prompt, label, f"{label} went to version {number}, by {move.by}")
+        return move
 
     def rollback(
         self,
@@ -315,7 +325,7 @@ class LibraryStore:
         self._check_prompt(connection, prompt)
         document = document_of(suite)
         suite_of(document)  # what could not be read back is not kept
-        epoch = connection.execute(select(prompt_library.c.epoch)).scalar_one()
+        epoch = self.epoch_in(connection)
         key = and_(prompt_suites.c.prompt == prompt, prompt_suites.c.digest == suite.digest)
         connection.execute(delete(prompt_suites).where(key))
         connection.execute(
@@ -363,21 +373,30 @@ class LibraryStore:
     def set_policy_in(self, connection: Connection, policy: Policy) -> None:
         connection.execute(update(prompt_library).values(policy=policy.model_dump_json()))
 
+    def now(self) -> datetime:
+        return self._clock()
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self._database.connect() as connection:
+            yield connection
+
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """One change, of several parts: all of it or nothing, and nobody else's between."""
         with self._writing() as connection:
             yield connection
 
-    # Inside.
+    # Parts of a change that `writing` has begun.
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._database.begin() as connection:
-            connection.execute(update(prompt_library).values(epoch=prompt_library.c.epoch + 1))  # the lock of all
-            yield connection
+    def raise_epoch_in(self, connection: Connection) -> None:
+        """Whoever serves looks again."""
+        connection.execute(update(prompt_library).values(epoch=prompt_library.c.epoch + 1))  # the lock of all
 
-    def _version(self, connection: Connection, prompt: str, number: int) -> Version:
+    def epoch_in(self, connection: Connection) -> int:
+        return int(connection.execute(select(prompt_library.c.epoch)).scalar_one())
+
+    def version_in(self, connection: Connection, prompt: str, number: int) -> Version:
         """Raises PromptNotFound."""
         row = connection.execute(versions_of(prompt, number)).one_or_none()
         if row is None:
@@ -385,27 +404,30 @@ class LibraryStore:
             raise PromptNotFound(f"prompt {prompt!r} has no version {number}")
         return self._reader.saved(row, self._reader.excluded(connection, prompt)).version
 
-    def _check_prompt(self, connection: Connection, prompt: str) -> None:
-        reference(prompt)
-        if connection.execute(versions_of(prompt).limit(1)).first() is None:
-            raise PromptNotFound(f"there is no prompt {prompt!r}")
+    def policy_in(self, connection: Connection) -> Policy:
+        return self._reader.policy(connection)
 
-    def _count_prompts(self, connection: Connection) -> int:
-        return int(connection.execute(select(func.count(prompt_versions.c.prompt.distinct()))).scalar_one())
+    def labels_in(self, connection: Connection, prompt: str) -> Mapping[str, Pointed]:
+        """Where each points."""
+        rows = connection.execute(select(prompt_labels).where(prompt_labels.c.prompt == prompt))
+        return {row.label: Pointed(row.number, tiers_of(row.excluded)) for row in rows}
 
-    def _gate(self, connection: Connection, version: Version, excluded: frozenset[str]) -> Gate:
+    def rule_in(self, connection: Connection, label: str, by: Who) -> LabelPolicy:
+        """What holds for *label*. Raises NotPermitted."""
+        rule = self._reader.policy(connection).labels.get(label, NO_POLICY)
+        if rule.roles and by.roles.isdisjoint(rule.roles):
+            raise NotPermitted(f"the label {label} is moved by {', '.join(rule.roles)}, and {by.name} is none")
+        return rule
+
+    def gate_in(self, connection: Connection, version: Version, excluded: frozenset[str]) -> Gate:
         prompt = version.template.id
         suite = self._reader.suites(connection, prompt).get(prompt)
         receipts = () if suite is None else self._reader.valid(connection, prompt, suite)
         return gate_of(version.template, self.lineup, self._reader.policy(connection), suite, receipts, excluded)
 
-    def _shut(self, connection: Connection, version: Version, excluded: frozenset[str]) -> Gate | None:
-        found = self._gate(connection, version, excluded)
-        return None if found.opens else found
-
-    def _leaving_out(self, template: Template, policy: Policy, excluded: Iterable[str]) -> frozenset[str]:
+    def leaving_out_in(self, connection: Connection, template: Template, excluded: Iterable[str]) -> frozenset[str]:
         """Raises LabelRefused."""
-        out = frozenset(excluded)
+        out, policy = frozenset(excluded), self._reader.policy(connection)
         known = {place.tier for place in self.lineup.places(policy)}.union(policy.tiers)
         if unknown := sorted(out - known):
             raise LabelRefused(
@@ -417,6 +439,26 @@ class LibraryStore:
                 "a version whose routing.tiers leave it out can"
             )
         return out
+
+    # Inside.
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with self._database.begin() as connection:
+            self.raise_epoch_in(connection)
+            yield connection
+
+    def _check_prompt(self, connection: Connection, prompt: str) -> None:
+        reference(prompt)
+        if connection.execute(versions_of(prompt).limit(1)).first() is None:
+            raise PromptNotFound(f"there is no prompt {prompt!r}")
+
+    def _count_prompts(self, connection: Connection) -> int:
+        return int(connection.execute(select(func.count(prompt_versions.c.prompt.distinct()))).scalar_one())
+
+    def _shut(self, connection: Connection, version: Version, excluded: frozenset[str]) -> Gate | None:
+        found = self.gate_in(connection, version, excluded)
+        return None if found.opens else found
 
     def _check_override(self, label: str, rule: LabelPolicy, by: Who, override: Override | None) -> None:
         assert override is not None

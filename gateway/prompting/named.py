@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from gateway.errors import InvalidRequest, PromptNotFound, PromptNotRendered, PromptNotServable
+from gateway.library.shares import Share
 from gateway.limits.policy import OUTPUT_FIELDS
+from gateway.prompting.drawing import drawn
 from gateway.prompting.naming import AS_MODEL, FIELDS, Naming
 from gateway.prompting.prompted import Prompted
 from gateway.schema import Asked, check, check_messages, target_of
@@ -35,17 +37,22 @@ def named(held: "Held", naming: Naming) -> "Named":
         version = held.runtime.library.find(naming.reference)
     except NotInLibrary as error:
         raise PromptNotFound(str(error)) from error
+    shares = held.runtime.standing.shares
+    share = drawn(held, naming, shares) if shares else None
+    if share is not None:
+        version = share.version
     if held.tab is not None:
         held.tab.prompted(version.template.id, version.number)
-    return Named(version, naming)
+    return Named(version, naming, share)
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The version that a request names."""
+    """The version that a request names. `share`: of the canary that it is drawn for, if it is."""
 
     version: Version
     naming: Naming
+    share: Share | None = None
 
     def shown(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """*body*, of Responses or Messages, with the prompt in it, as answers of Responses repeat it."""
@@ -72,7 +79,7 @@ class Named:
             for variant in dict.fromkeys(variants.values())
         }
         needs = frozenset(need for telling in tellings.values() for need in telling.needs)
-        prompt = Prompted(self.version, variants, tellings)
+        prompt = Prompted(self.version, variants, tellings, self.share)
         return replace(prompt.dearest, name=self.name, needs=needs, prompt=prompt)
 
     def _who(self, runtime: "Runtime") -> tuple[str, Mapping[str, str]]:

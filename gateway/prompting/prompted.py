@@ -1,9 +1,10 @@
 """A request's prompt once it is rendered: what each model is told, and what the prompt wishes of the router. No I/O."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from gateway.library.shares import Share
 from gateway.wishes import CHEAPEST, Wishes
 from prompts.library import Version
 from router.bar import Bar
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Prompted:
     """`variants`: which of the version's texts is said to a model, by the models that it may be sent to, the cheapest
-    first. `tellings`: the request with that text, by variant.
+    first. `tellings`: the request with that text, by variant. `share`: of the canary that the request is drawn for.
     """
 
     version: Version
     variants: Mapping[str, str]
     tellings: Mapping[str, "Asked"]
+    share: Share | None = None
 
     @property
     def key(self) -> str:
@@ -29,6 +31,15 @@ class Prompted:
 
     def telling(self, model: str) -> "Asked":
         return self.tellings[self.variants[model]]
+
+    def on_trial(self, able: Sequence[str]) -> tuple[tuple[str, ...], str] | None:
+        """Where a request goes that is drawn for a canary, of the models that are *able*, the cheapest first: to the
+        tier that is tried, then to dearer ones; and why. None for any other, and where nobody on that tier is able.
+        """
+        share = self.share
+        if share is None or not (places := [place for place, name in enumerate(able) if name in share.models]):
+            return None
+        return tuple(able[places[0] :]), share.says
 
     @property
     def dearest(self) -> "Asked":

@@ -19,6 +19,7 @@ from gateway.meter import NO_MODEL, Meter, Metrics, Tab
 from models.catalog import Model, Price, Speed
 from models.engine import EngineRefused, Reply, Usage
 from models.scripted import Say
+from router.canary import Stage
 from router.decision import Basis, Decision
 from tests.gateway.wire import CHAT, OpenRig, chat
 
@@ -232,6 +233,7 @@ async def test_labels_come_from_tables_and_never_from_clients(rig: OpenRig) -> N
             "model": {"small", "large", NO_MODEL},
             "outcome": {outcome.value for outcome in Outcome},
             "basis": {basis.value for basis in Basis},
+            "stage": {stage.value for stage in Stage},
             "type": {"input", "output", "cached"},
             "version": {version("pointsman")},
         }

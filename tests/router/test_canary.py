@@ -4,11 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.bar import Bar, Cause, Shown, Tally, Verdict
-from router.canary import STEPS, Canary, Stage, Step
+from router.canary import STEPS, Canary, Stage, Step, canary_of, document_of, steps_for
 from router.exploring import CHANCES
+from router.record import Observed
+from router.sources import RULES, Source, rules_with
 
 BAR = Bar(0.95, pass_rate=0.9)
 PASS, FAIL = Tally(passed=1, total=1), Tally(total=1)
+MARGIN = Bar(0.95, margin=0.1)
 FEW = (Step(0.1, 40), Step(0.5, 60))
 
 
@@ -69,3 +72,70 @@ def test_no_share_grows_without_a_step_that_holds_the_bar(outcomes: list[bool]) 
 def test_a_request_that_is_in_a_small_share_is_in_a_larger_one(number: int) -> None:
     first, second = Canary(FEW), Canary(FEW, place=1)
     assert second.takes(number) or not first.takes(number)
+
+
+# Outcomes by their sources.
+
+
+def observed(source: Source, passed: bool, was: bool | None = None) -> Observed:
+    return Observed(source, passed, 1.0, 2.0, True if source is Source.SHADOW else None, was)
+
+
+@given(st.sampled_from([BAR, MARGIN]), st.sampled_from([Source.FEEDBACK, Source.ASSERTION]))
+def test_what_may_not_raise_trust_widens_nothing_and_may_end_it(bar: Bar, source: Source) -> None:
+    canary = Canary(FEW)
+    for _ in range(500):
+        canary = canary.observed(observed(source, passed=True), bar, RULES)
+    assert (canary.stage, canary.place, canary.tally) == (Stage.WIDENING, 0, Tally())
+    fallen = Canary(FEW)
+    for _ in range(10):
+        fallen = fallen.observed(observed(source, passed=False), bar, RULES)
+    assert fallen.stage is Stage.BACK
+    assert fallen.why.startswith(f"{source.value}: passed 0/")
+
+
+def test_feedback_that_the_owner_lets_raise_trust_is_counted_like_any_other() -> None:
+    canary = Canary(FEW)
+    for _ in range(40):
+        canary = canary.observed(observed(Source.FEEDBACK, passed=True), BAR, rules_with({"feedback"}))
+    assert canary.place == 1
+
+
+def test_feedback_proves_no_margin_whoever_lets_it() -> None:
+    """There is no answer of the safe tier beside it."""
+    canary = Canary(FEW).observed(observed(Source.FEEDBACK, passed=True), MARGIN, rules_with({"feedback"}))
+    assert canary.tally == Tally()
+
+
+def test_another_word_on_the_same_answer_takes_the_place_of_the_first() -> None:
+    canary = Canary(FEW)
+    for was, passed in ((None, True), (True, False), (False, False), (False, True)):
+        canary = canary.observed(observed(Source.FEEDBACK, passed, was), BAR, RULES)
+    assert canary.doubts == {Source.FEEDBACK: Tally(passed=1, total=1, paired=1)}
+    unknown = Canary(FEW).observed(observed(Source.FEEDBACK, passed=False, was=True), BAR, RULES)
+    assert unknown.doubts == {Source.FEEDBACK: Tally()}
+
+
+def test_one_that_is_stopped_counts_nothing_and_goes_on_where_it_was() -> None:
+    canary = after([True] * 45)
+    stopped = canary.stopped("by somebody")
+    assert (stopped.share, stopped.told(FAIL, BAR)) == (0.0, stopped)
+    assert (stopped.resumed().share, stopped.resumed().tally) == (0.5, canary.tally)
+    gone = after([False] * 5)
+    assert gone.stopped("x") == gone.resumed() == gone
+
+
+@given(st.lists(st.tuples(st.sampled_from(sorted(Source)), st.booleans()), max_size=60))
+def test_what_was_written_is_read_as_it_was(told: list[tuple[Source, bool]]) -> None:
+    canary = Canary(FEW)
+    for source, passed in told:
+        canary = canary.observed(observed(source, passed), BAR, RULES)
+    assert canary_of(document_of(canary)) == canary
+
+
+@given(st.sampled_from([0.5, 0.9, 0.95, 0.97, 0.99]), st.booleans())
+def test_each_step_is_as_long_as_the_bar_asks_for(level: float, is_margin: bool) -> None:
+    bar = Bar(0.95, margin=1 - level) if is_margin else Bar(0.95, pass_rate=level)
+    for step in steps_for(bar):
+        n = step.outcomes
+        assert bar.judge(Tally(passed=n, total=n, paired=n)).verdict is Verdict.HOLDS

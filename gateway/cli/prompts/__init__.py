@@ -5,6 +5,7 @@ What a command does is done elsewhere (`prompts`, `router.gate`, `gateway.librar
 
 import typer
 
+from gateway.cli.prompts.canary import CANARY_HELP, canary
 from gateway.cli.prompts.diff import DIFF_HELP, diff_command
 from gateway.cli.prompts.downshift import downshift
 from gateway.cli.prompts.exchange import EXPORT_HELP, IMPORT_HELP, export_command, import_command
@@ -45,6 +46,7 @@ app.command(help=prose(PULL_HELP))(pull)
 app.command(help=prose(STATUS_HELP))(status)
 app.command(help=prose(PROMOTE_HELP))(promote)
 app.command(help=prose(ROLLBACK_HELP))(rollback)
+app.command(help=prose(CANARY_HELP))(canary)
 app.command(help=prose(HISTORY_HELP))(history)
 app.command("import", help=prose(IMPORT_HELP))(import_command)
 app.command("export", help=prose(EXPORT_HELP))(export_command)

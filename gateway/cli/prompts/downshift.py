@@ -4,9 +4,13 @@ import asyncio
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from gateway.cli.prompts.drafts import check_published, try_draft
 from gateway.cli.prompts.improving import CALLS, Measured, Subject, subject
+from gateway.cli.prompts.labels import Role
 from gateway.cli.prompts.optimise import Improved, hand_over, improve, safe_tier, show
 from gateway.cli.prompts.options import (
     AsJson,
@@ -26,6 +30,7 @@ from gateway.cli.prompts.place import PromptsFailed
 from gateway.cli.screen import console, table
 from gateway.settings import load_settings
 from prompts.receipt import Receipt
+from prompts.reference import PRODUCTION
 from router.canary import STEPS
 from router.gate import Gate, Served, gate
 
@@ -78,16 +83,27 @@ def downshift(
     writer: Writer = None,
     write: Write = False,
     json: AsJson = False,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="where the gate opens, save the draft and try it under the label")
+    ] = False,
+    label: Annotated[str, typer.Option(help="the label that --canary is of")] = PRODUCTION,
+    role: Role = None,
 ) -> None:
     """Let a cheaper tier earn a prompt: improve its text for that tier, test it on held-out cases, hold it to the gate.
 
-    Ends with status 0 whether or not the gate opens: both are results. What serves is not changed.
+    Ends with status 0 whether or not the gate opens: both are results. What serves is not changed, unless by --canary:
+    then the draft becomes a version, which all of the suite is run on, and takes a share of the label's requests if the
+    gate opens for that too.
     """
     asking = options(tier, budget_calls, budget_usd, seconds, seed, search, writer)
     settings = load_settings()
     about = subject(dir, name)
     if safe_tier(about, settings) == tier:
         raise PromptsFailed(f"{tier} is the safe tier, under which there is none; name a cheaper one with --tier")
+    if canary and json:
+        raise PromptsFailed("--canary says in words what it does; leave --json out")
+    if canary:
+        check_published(settings, about, label)
     improved = asyncio.run(improve(about, settings, asking))
     made = shift(about, improved, settings.confidence)
     if json:
@@ -96,6 +112,8 @@ def downshift(
         show(about, improved)
         show_gate(made)
     hand_over(dir, about, improved.draft, tier, "downshift", write=write, quiet=json)
+    if canary and made.moves and improved.draft is not None:
+        try_draft(settings, about, improved.draft, label, tier, role)
 
 
 def shift(about: Subject, improved: Improved, confidence: float) -> Shift:
@@ -133,7 +151,8 @@ def show_gate(made: Shift) -> None:
         console.print(f"{len(made.lost)} cases that {made.improved.safe.tier} passes are lost: {some}", highlight=False)
     if made.moves:
         shares = ", ".join(f"{step.share:.0%} for {step.outcomes} outcomes" for step in STEPS)
-        console.print(f"It may move: publish the draft. A canary would take {shares}, then all.", highlight=False)
+        says = f"It may move: publish the draft. A canary (--canary) takes {shares}, then all."
+        console.print(says, highlight=False, soft_wrap=True)
     else:
         console.print("It stays where it is.", highlight=False)
 

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from gateway.cli.prompts.place import PromptId, PromptsFailed
 from gateway.cli.prompts.published import library_store, operator
+from gateway.cli.prompts.trials import say
 from gateway.cli.screen import console, table
 from gateway.library.errors import GateShut
 from gateway.library.publishing import utc_now
@@ -124,7 +125,8 @@ def history(
     console.print()
     moved = table("label", "moved", "at (UTC)", "by", "says")
     for move in moves:
-        went = f"{move.came_from or '-'} to {move.went_to}"
+        stays = move.came_from == move.went_to
+        went = f"stays at {move.went_to}" if stays else f"{move.came_from or '-'} to {move.went_to}"
         moved.add_row(move.label, went, _minute(move.at), escape(move.by), escape(_about(move)))
     console.print(moved if moves else "no label has moved")
 
@@ -153,6 +155,8 @@ def status(
     console.print(shown)
     for reason in reasons:
         console.print(f"[yellow]not proved[/] {escape(reason)}", highlight=False, soft_wrap=True)
+    for trial in (trial for name in names for trial in records.trials.get(name, {}).values()):
+        say(trial)
     for alarm in standing.alarms:
         console.print(f"[bold red]alarm[/] {escape(alarm)}", highlight=False, soft_wrap=True)
 

@@ -12,6 +12,7 @@ from openai import AsyncStream
 from openai.types.chat import ChatCompletionChunk
 
 from gateway.dispatch import Dispatcher
+from gateway.learning import aside
 from gateway.learning import shadows as module
 from gateway.learning.purse import EXPLORER
 from gateway.learning.section import LearningSection, SimilarTo
@@ -475,7 +476,7 @@ async def test_a_refusal_would_have_been_the_clients_so_it_is_a_failure(rig: Ope
 
 
 async def test_an_answer_that_takes_too_long_is_a_failure(rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SECONDS_LIMIT", 0.0)
+    monkeypatch.setattr(aside, "SECONDS_LIMIT", 0.0)
     async with rig(small=lambda call: [Wait()], knowledge_maker=unproved, learning=ALL) as r:
         await asked(r)
         assert await results(r) == {"too_long": 1}
@@ -545,7 +546,7 @@ async def test_a_fault_in_here_is_no_fault_of_the_answer(rig: OpenRig, monkeypat
         raise RuntimeError("a bug")
 
     async with rig(small=say("Paris"), large=say("Paris"), knowledge_maker=unproved, learning=ALL) as r:
-        for name in ("undecided", "_comparer", "_body"):
+        for name in ("undecided", "comparer_of", "body_of"):
             with monkeypatch.context() as patched:
                 patched.setattr(module, name, broken)
                 for stream in (False, True):

@@ -5,8 +5,9 @@ The oracle here is written anew: of each tier it knows the last receipt that was
 
 import asyncio
 import random
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -20,12 +21,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import Engine
 
 from gateway.ledger.database import open_database
+from gateway.library.canaries import CanaryStore
 from gateway.library.errors import LibraryError
 from gateway.library.exchange import exported, take
 from gateway.library.lineup import Lineup
-from gateway.library.publishing import publish
 from gateway.library.records import Override, Who
-from gateway.library.standing import Standing
+from gateway.library.standing import standing_of
 from gateway.library.store import LibraryStore
 from gateway.library.sync import sync
 from prompts.library import PromptNotFound
@@ -35,6 +36,10 @@ from prompts.reference import read_reference
 from prompts.suite import Suite
 from prompts.suite_document import document_of
 from prompts.template import Template
+from router.bar import Bar
+from router.canary import Stage
+from router.record import Observed, Terms
+from router.sources import Source
 from tests.gateway.library.test_api import LABEL, NEW, PATH, canonical, managed
 from tests.gateway.library.world import CASES, LINEUP, NOW, PROMPT, SUITE, rebuilt, receipt, template
 from tests.gateway.wire import OpenRig
@@ -46,6 +51,7 @@ SUITES = {suite.digest: suite for suite in (SUITE, OTHER)}
 LINEUPS = [LINEUP, rebuilt(LINEUP, ["small"]), rebuilt(LINEUP, ["large"])]
 POLICY = Policy(labels={"production": LabelPolicy(gated=True), "live": LabelPolicy(gated=True, roles=("boss",))})
 LABELS = ("production", "live", "staging")
+LIVE = Bar(0.95, margin=0.1)
 WHO = [Who("ann"), Who("boss", frozenset({"boss"}))]
 FILE = "messages: [{role: user, content: 'From a file, NUMBER.'}]\nrouting: {bar: 0.5}\n"
 
@@ -103,6 +109,8 @@ class Doors(RuleBasedStateMachine):
         self.somebody_moves_a_label(0, "production", 1, None, True, (), WHO[0], None)
         self.somebody_moves_a_label(0, "live", 2, None, True, (), WHO[1], 1)
         assert {*self.workers[1].library().labels[PROMPT]} == {"production", "live"}
+        self.somebody_begins_a_canary(0, "live", 1, True, "small", (), WHO[1])
+        assert self.workers[1].records().trials[PROMPT]["live"].runs
 
     @rule(hours=st.integers(1, 30))
     def time_goes_by(self, hours: int) -> None:
@@ -192,6 +200,63 @@ class Doors(RuleBasedStateMachine):
             return
         self.check_move(store, label, move.went_to, move.excluded, move.override, who)
 
+    @rule(
+        worker=st.integers(0, 1),
+        label=labels,
+        number=at,
+        seen=st.sampled_from((True, True, True, False)),
+        tier=st.sampled_from(("small", "small", "large", "tiny")),
+        excluded=st.sampled_from(((), (), ("small",), ("large",))),
+        who=st.sampled_from(WHO),
+    )
+    def somebody_begins_a_canary(
+        self, worker: int, label: str, number: int, seen: bool, tier: str, excluded: tuple[str, ...], who: Who
+    ) -> None:
+        """Of a label that is not gated, too: there is no way past."""
+        store = self.workers[worker]
+        current = store.library().labels.get(PROMPT, {}).get(label)
+        expected = current if seen else number
+        more: dict[str, Any] = {"expected": expected, "by": who, "bar": LIVE, "excluded": excluded}
+        try:
+            trial = CanaryStore(store).begin(PROMPT, label, number, tier, **more)
+        except (LibraryError, PromptNotFound):
+            return
+        assert expected == current != number
+        assert label != "live" or "boss" in who.roles
+        of = store.library().versions[PROMPT][number].template
+        assert tier in tiers_of(of)[:-1]
+        assert all(self.oracle.passes(of, one, store.lineup) for one in tiers_of(of) if one not in trial.excluded)
+
+    @rule(worker=st.integers(0, 1), label=labels, who=st.sampled_from(WHO))
+    def somebody_stops_a_canary(self, worker: int, label: str, who: Who) -> None:
+        store = self.workers[worker]
+        before = store.library().labels
+        with suppress(LibraryError, PromptNotFound):
+            CanaryStore(store).stop(PROMPT, label, expected=before.get(PROMPT, {}).get(label), by=who)
+        assert store.library().labels == before
+
+    @rule(
+        worker=st.integers(0, 1),
+        number=at,
+        count=st.sampled_from((1, 60, 120)),
+        passed=st.sampled_from((True, True, True, False)),
+    )
+    def outcomes_of_a_canary_come(self, worker: int, number: int, count: int, passed: bool) -> None:
+        """Whatever they say, and whoever serves by then, its label goes through the gate or stays."""
+        store = self.workers[worker]
+        before = dict(store.library().labels.get(PROMPT, {}))
+        at = self.now.timestamp() + 1
+        observed = [Observed(Source.SHADOW, passed, at, at, safe_passed=True)] * count
+        with store.writing() as connection, suppress(PromptNotFound):
+            CanaryStore(store).tell_in(connection, PROMPT, number, observed, Terms(LIVE))
+        for label, went_to in store.library().labels.get(PROMPT, {}).items():
+            if before[label] != went_to:
+                trial = store.records().trials[PROMPT][label]
+                assert (trial.number, trial.canary.stage) == (went_to, Stage.WHOLE)
+                of = store.library().versions[PROMPT][went_to].template
+                asked = [tier for tier in tiers_of(of) if tier not in trial.excluded]
+                assert all(self.oracle.passes(of, tier, store.lineup) for tier in asked)
+
     @rule(worker=st.integers(0, 1))
     def an_export_is_imported(self, worker: int) -> None:
         before = self.workers[0].library().labels
@@ -236,23 +301,28 @@ class Doors(RuleBasedStateMachine):
     @invariant()
     def nothing_unproved_serves(self) -> None:
         for store in self.workers:
-            published = publish(store, Standing(), self.clock)
-            overrides = store.records().overrides.get(PROMPT, {})
-            labels = published.library.labels.get(PROMPT, {})
+            records = store.records()
+            library, standing = records.library, standing_of(records, store.lineup, self.now)
+            overrides = records.overrides.get(PROMPT, {})
+            labels = library.labels.get(PROMPT, {})
             for label in ("production", "live"):
                 if label not in labels:
                     continue
-                version = published.library.find(read_reference(f"{PROMPT}@{label}"))
-                sent = published.standing.tiers[version.name]
+                version = library.find(read_reference(f"{PROMPT}@{label}"))
+                sent = standing.tiers[version.name]
                 of, safe = version.template, tiers_of(version.template)[-1]
                 runs = any(until > self.now for name, until in overrides.items() if labels[name] == version.number)
                 assert sent <= {*tiers_of(of)}
                 assert not sent & version.excluded
                 unproved = {t for t in sent if not self.oracle.passes(of, t, store.lineup)}
                 assert unproved <= {safe} or runs, (sent, unproved, label)
-
-    def clock(self) -> datetime:
-        return self.now
+            tiers = {place.model: place.tier for place in store.lineup.places(library.policy)}
+            for share in standing.shares.values():
+                for model in share.models:
+                    assert self.oracle.passes(share.version.template, tiers[model], store.lineup) or any(
+                        until > self.now for until in overrides.values()
+                    )
+                    assert tiers[model] not in share.version.excluded
 
 
 TestDoors = Doors.TestCase

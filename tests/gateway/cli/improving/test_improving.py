@@ -104,6 +104,27 @@ def test_a_downshift_says_what_the_gate_says_before_and_after(
     assert told["held_out"][0]["wilson_95"][1] < 0.8
 
 
+def test_a_downshift_ends_with_a_canary_of_the_draft_where_that_is_asked_for(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    downshift = ("downshift", "turn", "--dir", str(folder), "--search", "examples", "--canary")
+    told = terminal.run("prompts", *downshift)
+    assert (told.code, "promote it first" in told.err) == (1, True)
+    for arguments in (("push",), ("test", "turn"), ("push",)):
+        terminal.run("prompts", *arguments, "--dir", str(folder))
+    assert terminal.run("prompts", "promote", "turn", "1", "--exclude", "small").code == 0
+    told = terminal.run("prompts", *downshift)
+    assert told.code == 0, told.err
+    assert "turn: production tries version 2 on small, widening with 5% of its requests" in told.out
+    assert "turn: production tries version 2 on small" in terminal.run("prompts", "status", "turn").out
+    said = " ".join(terminal.run("prompts", "history", "turn").out.split())
+    assert "stays at 1" in said
+    assert "optimised" in said
+    assert "stop it first" in terminal.run("prompts", "canary", "turn@2").err
+    assert "stopped (stopped by " in terminal.run("prompts", "canary", "turn", "--stop").out
+    assert "say which version" in terminal.run("prompts", "canary", "turn").err
+
+
 def test_a_model_is_asked_as_the_prompt_says_and_for_the_form_that_it_says(
     terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
 ) -> None:

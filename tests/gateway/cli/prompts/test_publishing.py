@@ -62,6 +62,24 @@ def test_an_override_needs_a_role_a_reason_and_an_end_and_is_in_the_history(worl
     assert "burns" in said
 
 
+def test_a_version_that_has_not_passed_is_not_tried_either(world: World) -> None:
+    world.run("test", "sort")
+    world.run("push")
+    world.run("promote", "sort", "1", "--role", "owner")
+    (world.prompts / "sort/sort.prompt.yaml").write_text(NEW)
+    world.run("push")
+    said = world.run("canary", "sort@2", "--role", "owner", code=1)
+    assert "sort@2 may not be tried: run pointsman prompts test sort" in " ".join(said.split())
+    assert "no valid receipt" in said
+    world.run("test", "sort")
+    world.run("push")
+    assert "moved by owner" in world.run("canary", "sort@2", code=1)
+    said = " ".join(world.run("canary", "sort@2", "--role", "owner", "-m", "cheaper").split())
+    assert "sort: production tries version 2 on small, widening with 5% of its requests" in said
+    said = " ".join(world.run("history", "sort").split())
+    assert "cheaper" in said
+
+
 def test_a_label_without_a_gate_moves_and_rolls_back(world: World) -> None:
     world.run("push")
     (world.prompts / "sort/sort.prompt.yaml").write_text(NEW)
