@@ -21,6 +21,7 @@ from gateway.ledger.tables import suite_outcomes
 from gateway.library.lineup import Lineup
 from gateway.library.records import Records
 from gateway.library.store import LibraryStore
+from prompts.fitted import fitted
 from prompts.receipt import Receipt
 from router.decision import Knowledge, Mode
 from router.record import Observed, Record, Terms, observe
@@ -31,11 +32,24 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A valid receipt, and whose record it belongs to. `safe`: the safe tier's on the same suite, if any."""
+    """A valid receipt, and whose record it belongs to. `safe`: the safe tier's on the same suite, if any. `fitted`,
+    `safe_fitted`: the cases that each one's text was made from, which show nothing of others.
+    """
 
     key: Key
     receipt: Receipt
     safe: Receipt | None
+    fitted: frozenset[str] = frozenset()
+    safe_fitted: frozenset[str] = frozenset()
+
+    @property
+    def passed(self) -> Mapping[str, bool]:
+        """By case, of those that count."""
+        return _passed(self.receipt, self.fitted)
+
+    @property
+    def safe_passed(self) -> Mapping[str, bool]:
+        return {} if self.safe is None else _passed(self.safe, self.safe_fitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +62,9 @@ class Counted:
     cases: Mapping[str, bool]
 
     @classmethod
-    def of(cls, receipt: Receipt) -> Self:
-        cases = {result.case: result.passed for result in receipt.results}
-        return cls(receipt.id, receipt.binding.suite, receipt.made_at.timestamp(), cases)
+    def of(cls, shown: Shown) -> Self:
+        receipt = shown.receipt
+        return cls(receipt.id, receipt.binding.suite, receipt.made_at.timestamp(), shown.passed)
 
 
 class Overtaken(Exception):
@@ -71,23 +85,28 @@ def shown_in(records: Records, lineup: Lineup) -> Iterator[Shown]:
             for place in cheaper:
                 receipt = by_binding.get(lineup.binding(template, place.tier, place.build, suite))
                 if receipt is not None:
-                    yield Shown((template.key, place.build), receipt, safe)
+                    out = fitted(template, place.tier, suite)
+                    yield Shown((template.key, place.build), receipt, safe, out, fitted(template, safest.tier, suite))
+
+
+def _passed(receipt: Receipt, fitted: frozenset[str]) -> dict[str, bool]:
+    return {result.case: result.passed for result in receipt.results if result.case not in fitted}
 
 
 def outcomes_of(shown: Shown, before: Mapping[str, bool], at: float) -> Sequence[Observed]:
     """The receipt's cases as outcomes, told at the time *at*. *before*: what was counted of them."""
-    beside = {} if shown.safe is None else {result.case: result.passed for result in shown.safe.results}
+    beside = shown.safe_passed
     return [
         Observed(
             Source.SUITE,
-            result.passed,
+            passed,
             served_at=shown.receipt.made_at.timestamp(),
             at=at,
-            safe_passed=beside.get(result.case),
-            was=before.get(result.case),
+            safe_passed=beside.get(case),
+            was=before.get(case),
             suite=shown.receipt.binding.suite,
         )
-        for result in shown.receipt.results
+        for case, passed in shown.passed.items()
     ]
 
 
@@ -125,7 +144,7 @@ class ReceiptCounter:
             return False
         with self._database.connect() as connection:
             last = _last(connection, shown.key)
-        new = Counted.of(shown.receipt)
+        new = Counted.of(shown)
         if last is not None and (last.receipt == new.receipt or last.made_at > new.made_at):
             return False
 

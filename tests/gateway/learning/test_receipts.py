@@ -15,6 +15,7 @@ from gateway.library.lineup import Lineup
 from gateway.library.records import Records
 from gateway.library.store import LibraryStore
 from prompts.assertions.kind import Assertion
+from prompts.fitted import marks
 from prompts.receipt import Receipt, Result
 from prompts.suite import Bars, Case, Suite
 from prompts.template import Template, Text
@@ -134,6 +135,20 @@ async def test_asked_again_a_suite_corrects_and_does_not_add(rig: OpenRig) -> No
         assert tally(await world.count()) == Tally(CASES - 4, CASES)
         await world.add("small", lambda n: n >= 50, minutes=-1)  # an older one that comes late
         assert tally(await world.count()) == Tally(CASES - 4, CASES)
+
+
+@pytest.mark.anyio
+async def test_cases_that_a_text_was_made_from_are_no_outcomes_of_it(rig: OpenRig) -> None:
+    """Of ten thousand they would be no more proof: it was told them."""
+    async with rig(bar="0.8", knowledge_maker=Trusting(bar=PASS_RATE)) as r:
+        world = await anyio.to_thread.run_sync(World, r)
+        made = replace(TEMPLATE, fitted=marks(suite().cases[:90]))
+        await anyio.to_thread.run_sync(lambda: world.prompts.save(made, origin="optimised", author="test"))
+        await world.add("small", template=made)
+        await r.builder.count()
+        found = await anyio.to_thread.run_sync(lambda: list(r.runtime.records.read(template=made.key)))
+        assert tally(found[0].record) == Tally(10, 10)
+        assert await world.answers() == "large"
 
 
 @pytest.mark.anyio

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
-from gateway.settings import Settings
+from gateway.cli.prompts.published import library_store
+from gateway.settings import Settings, load_settings
 from models.catalog import Catalog
 from models.engine import Call, Engine
 from models.scripted import Say, Script, ScriptedEngine
+from prompts.fitted import marks
 from prompts.folder import load
 from prompts.suite import Split
 from prompts.suite_file import load_suite
@@ -104,6 +106,58 @@ def test_a_downshift_says_what_the_gate_says_before_and_after(
     assert told["held_out"][0]["wilson_95"][1] < 0.8
 
 
+def test_downshift_and_promote_say_the_same_of_a_draft(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    """Word for word, by the cases that no search has seen: the draft itself says which it was made from."""
+    at = ("--dir", str(folder))
+    told = document(terminal, "downshift", "turn", *at, "--search", "examples", "--write")
+    for arguments in (("test", "turn", *at), ("push", *at)):
+        said = terminal.run("prompts", *arguments)
+        assert said.code == 0, said.out + said.err
+    with library_store(load_settings()) as store:
+        rows = [row for row in store.gate("turn", 1).rows if row.tier == "small"]
+    (after,) = told["gate"]["after"]
+    assert [{**after, "why": row.why} for row in rows] == [{name: getattr(row, name) for name in after} for row in rows]
+    assert after["why"] in rows[0].why
+    held_out = len(load_suite(folder / "turn").only(Split.HELD_OUT).cases)
+    assert (after["total"], rows[0].fitted) == (held_out, CASES - held_out)
+
+
+def test_a_run_of_a_fitted_text_says_how_many_cases_count(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    at = ("--dir", str(folder))
+    terminal.run("prompts", "optimise", "turn", *at, "--search", "examples", "--write")
+    said = terminal.run("prompts", "test", "turn", "--tiers", "small", *at)
+    held_out = len(load_suite(folder / "turn").only(Split.HELD_OUT).cases)
+    assert f"{held_out} of {CASES} cases count: the text was made from the others" in said.out
+    assert f"{held_out}/{held_out}" in said.out
+
+
+def test_a_draft_of_a_draft_was_made_from_the_cases_of_both(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    (folder / "turn" / "turn.small.prompt.yaml").write_text(
+        f"messages: [{{role: user, content: '{{{{ text }}}}'}}]\nfitted: ['{'0' * 12}']\n", encoding="utf-8"
+    )
+    terminal.run("prompts", "optimise", "turn", "--dir", str(folder), "--search", "examples", "--write")
+    suite = load_suite(folder / "turn")
+    seen = marks(suite.only(Split.TRAIN, Split.VALIDATION).cases)
+    assert load(folder).prompts["turn"].template.fitted_on("small") == ("0" * 12, *seen)
+
+
+def test_a_tier_that_the_prompt_is_never_sent_to_is_told_before_anything_is_asked(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    with (folder / "turn" / "turn.prompt.yaml").open("a", encoding="utf-8") as file:
+        file.write("routing: {tiers: [large]}\n")
+    said = terminal.run("prompts", "downshift", "turn", "--dir", str(folder))
+    assert said.code == 1
+    assert "never sent to small" in said.err
+    assert not any(engine.calls for engine in engines.values())
+
+
 def test_a_model_is_asked_as_the_prompt_says_and_for_the_form_that_it_says(
     terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
 ) -> None:
@@ -191,7 +245,9 @@ def test_a_prompt_is_drafted_and_says_whose_each_part_is(
     template = load(folder).prompts["way/find"].template
     assert "Look at the number." in str(template.messages[0])
     assert all(name in str(template.messages[0]) for name in LABELS)
-    assert len(load_suite(folder / "way" / "find").cases) == 6
+    suite = load_suite(folder / "way" / "find")
+    assert len(suite.cases) == 6
+    assert template.fitted == marks(suite.cases), "the model that wrote was shown them all"
     assert terminal.run("prompts", *arguments, "--write").code == 1  # a draft replaces nothing
 
 
