@@ -12,7 +12,7 @@ from gateway.cli.evaluate import EvaluationFailed
 from gateway.cli.ladder import LadderFailed
 from gateway.cli.probe import ProbeFailed
 from gateway.cli.prompts.place import PromptsFailed
-from gateway.cli.screen import problems
+from gateway.cli.screen import log_problems, problems
 from gateway.cli.serve import PortInUse, serve
 from gateway.decisions import NoSuchDecision
 from gateway.errors import GatewayError
@@ -69,6 +69,7 @@ OPERATOR_ERRORS = (
 
 def main() -> None:
     """Run the command line; exit status 1 after an operator's error, 130 after Ctrl-C."""
+    log_problems()
     try:
         app()
     except OPERATOR_ERRORS as error:

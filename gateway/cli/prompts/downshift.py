@@ -24,7 +24,7 @@ from gateway.cli.prompts.options import (
 )  # fmt: skip
 from gateway.cli.prompts.place import PromptsFailed
 from gateway.cli.prompts.tiers import lineup_of
-from gateway.cli.screen import console, table
+from gateway.cli.screen import console, print_json, table
 from gateway.library.gate import gate_of
 from gateway.library.lineup import Lineup
 from gateway.settings import load_settings
@@ -97,7 +97,7 @@ def downshift(
     improved = asyncio.run(improve(about, settings, asking, about.suite))
     made = shift(about, improved, lineup)
     if json:
-        console.print_json(data=made.document())
+        print_json(made.document())
     else:
         show(about, improved)
         show_gate(made)

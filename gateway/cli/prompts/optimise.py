@@ -30,7 +30,7 @@ from gateway.cli.prompts.options import (
 )  # fmt: skip
 from gateway.cli.prompts.ready import Ready, asked, models_of
 from gateway.cli.prompts.tiers import lineup_of
-from gateway.cli.screen import console, problems
+from gateway.cli.screen import console, print_json, problems
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from prompts.library import tier_of
@@ -42,7 +42,7 @@ from prompts.template import Template
 
 @dataclass(frozen=True, slots=True)
 class Improved:
-    """What a search has found, and the held-out table. `draft`: None where nothing better was found.
+    """What a search has found and spent, and the held-out table. `draft`: None where nothing better was found.
 
     `rows`: as it is, the draft, then the safe tier, told its own text and, where that is another tier, the draft's.
     """
@@ -102,7 +102,7 @@ def optimise(
     about = subject(dir, name)
     improved = asyncio.run(improve(about, settings, asking, about.held_out))
     if json:
-        console.print_json(data=improved.document())
+        print_json(improved.document())
     else:
         show(about, improved)
     hand_over(dir, about, improved.draft, tier, "optimise", write=write, quiet=json)
@@ -127,7 +127,7 @@ async def improve(about: Subject, settings: Settings, asking: Options, suite: Su
         async with whom_to_ask(ready, settings, about.policy, needs) as asks:
             writer = on[asking.writer or safe]
             found = await find(about, on[tier], writer, asks, settings, purse, asking.searches, asking.seed)
-            seconds = purse.seconds
+            spent = (purse.calls, purse.usd, purse.seconds)
             draft = found.draft(about.template, tier)
             askings = [Asking("as it is", about.template, on[tier], suite)]
             if draft is not None:
@@ -138,7 +138,7 @@ async def improve(about: Subject, settings: Settings, asking: Options, suite: Su
                 other = _told_as(draft, tier, safe)
                 askings.append(Asking(f"that for {tier}", other, on[safe], about.held_out))
             rows = await measure(about, askings, asks, lineup, settings)
-    return Improved(found, draft, tuple(rows), purse.calls, purse.usd, seconds)
+    return Improved(found, draft, tuple(rows), *spent)
 
 
 def _told_as(draft: Template, tier: str, other: str) -> Template:

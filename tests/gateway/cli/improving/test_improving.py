@@ -80,7 +80,7 @@ def _never(call: Call) -> Script:
 def document(terminal: Terminal, *arguments: str) -> Any:
     said = terminal.run("prompts", *arguments, "--json")
     assert said.code == 0, said.err
-    return json.loads(said.out[said.out.index("{\n") :])
+    return json.loads(said.out)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -168,6 +168,55 @@ def test_a_model_is_asked_as_the_prompt_says_and_for_the_form_that_it_says(
         assert engine.calls
         assert all(call.body["temperature"] == 0 for call in engine.calls)
         assert all(call.body["response_format"] == {"type": "json_object"} for call in engine.calls)
+
+
+def test_a_judge_is_asked_in_a_search_as_in_a_test_and_is_paid_from_its_budget(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    """The safe tier's model judges. What the table's answers cost is no part of it, as ever."""
+    judged: list[str] = []
+
+    def judging(call: Call) -> Script:
+        if "You grade" not in call.body["messages"][0]["content"]:
+            return _right(call)
+        judged.append(str(call.body["messages"]))
+        return _said('{"reason": "short", "score": 1, "pass": true}')
+
+    engines["safe"].script = judging
+    rubric = "defaultTest: {assert: [{type: llm-rubric, value: is one word}]}\n"
+    (folder / "turn" / "tests.yaml").write_text(f"gate: {{default: 0.8}}\n{rubric}", encoding="utf-8")
+    arguments = ("downshift", "turn", "--dir", str(folder), "--search", "examples")
+    told = document(terminal, *arguments)
+    assert told["moves"] is True
+    in_search = told["spent"]["calls"] - sum(trial["of"] for trial in told["trials"])
+    assert 0 < in_search < len(judged)
+    short = document(terminal, *arguments, "--budget-calls", "60")
+    assert 60 <= short["spent"]["calls"] <= 64, "answers were kept, judgements end it"
+    assert short["ended"] == "the budget of 60 calls is spent"
+    engines["safe"].script = lambda call: _said('{"reason": "long", "score": 0, "pass": false}')
+    assert document(terminal, *arguments)["held_out"][0]["passed"] == 0
+
+
+def test_answers_are_compared_by_the_embedder_in_a_search_as_in_a_test(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embed(texts: list[str]) -> list[list[float]]:
+        return [[float(text == name) for name in (*LABELS, "neither")] for text in texts]
+
+    monkeypatch.setattr("gateway.cli.prompts.asking.local_embedder", lambda: embed)
+    path = folder / "turn" / "cases.jsonl"
+    alike = '"equals", "weight": 0, "value": "L"}, {"type": "similar", "threshold": 0.9, "value": "L"}'
+    lines = [
+        line.replace(f'"equals", "value": "{name}"}}', alike.replace('"L"', f'"{name}"'))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        for name in LABELS
+        if f'"{name}"' in line
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert document(terminal, "optimise", "turn", "--dir", str(folder))["held_out"][0]["passed"] > 0
+    engines["little"].script = _never
+    again = document(terminal, "optimise", "turn", "--dir", str(folder), "--budget-calls", "200", "--seed", "3")
+    assert again["held_out"][0]["passed"] > 0, "kept from before"
 
 
 def test_nothing_is_written_unless_that_is_asked_for(
