@@ -100,6 +100,7 @@ class Template:
     fitted: tuple[str, ...] = ()
     digest: str = field(init=False)
     """SHA-256 of the canonical form, 64 hex digits."""
+    _told: dict[str, str] = field(init=False, repr=False, default_factory=dict)  # by variant, once it was asked for
     key: str = field(init=False)
     """What the router knows the version by: 16 hex digits, the same for two that differ in nothing a model sees, and
     were made from the same cases."""
@@ -155,14 +156,17 @@ class Template:
         """SHA-256 of all that a model of *tier* is told, and of the cases that it was made from: what was found of one
         text holds while only others change.
         """
+        variant = self.variant(tier)
+        if variant in self._told:
+            return self._told[variant]
         said = _canonical(self)
         for name in ("description", "model", "routing", "variants"):
             del said[name]
-        variant = self.variant(tier)
         said["messages"] = list(map(_said, self.parts(variant)))
         said["parameters"] = self.parameters_of(variant)
         said |= _fitted(self.fitted_on(tier))
-        return hashlib.sha256(_written(said)).hexdigest()
+        told = self._told[variant] = hashlib.sha256(_written(said)).hexdigest()
+        return told
 
     def all_parts(self) -> Iterator[tuple[str, int, Part]]:
         """Every part that is written, once: its variant, its place there, and the part."""

@@ -33,7 +33,7 @@ def utc_now() -> datetime:
 def publish(store: LibraryStore, before: Standing, now: Clock = utc_now) -> Published:
     """What the records say now. Alarms that *before* did not have are logged. Raises SQLAlchemyError, ValueError."""
     records = store.records()
-    standing = standing_of(records, store.lineup, now())
+    standing = standing_of(records, store.lineup, now(), before)
     for alarm in standing.alarms:
         if alarm not in before.alarms:
             log.warning("a prompt serves without proof", says=alarm)
