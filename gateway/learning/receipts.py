@@ -5,19 +5,22 @@ and the build, beside the safe tier's answer to the same case. Blocking.
 tells of the same cases again: what it says otherwise is a correction, and what it repeats is nothing new, so that
 nobody earns trust by asking the same often. After an alarm only a receipt made since then counts, as if it were the
 first.
+
+**As long as it matters.** What was counted last is kept while the record is there that has counted it, or a receipt of
+the library is about it; so it is as many rows as these are, which have limits.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
 import orjson
 import structlog
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, delete, exists, insert, select
 
 from gateway.learning.store import Contended, Key, RecordStore
-from gateway.ledger.tables import suite_outcomes
+from gateway.ledger.tables import evidence, suite_outcomes
 from gateway.library.lineup import Lineup
 from gateway.library.records import Records
 from gateway.library.store import LibraryStore
@@ -126,15 +129,31 @@ class ReceiptCounter:
         if epoch == 0 or now == self._done:
             return 0
         counted, is_whole = 0, True
+        told: set[Key] = set()
         for shown in shown_in(prompts.records(), prompts.lineup):
+            told.add(shown.key)
             try:
                 counted += self.count_one(shown, knowledge, terms)
             except (Contended, Overtaken) as problem:
                 log.warning("a receipt is counted later", receipt=shown.receipt.id, error=str(problem))
                 is_whole = False
         if is_whole:
+            self._forget(told)
             self._done = now
         return counted
+
+    def _forget(self, told: Collection[Key]) -> None:
+        """What was counted in records that are gone, but of the receipts *told* of now: counting those anew would fill
+        up with what was forgotten for want of space.
+        """
+        c = suite_outcomes.c
+        is_gone = ~exists().where(evidence.c.template == c.template, evidence.c.build == c.build)
+        with self._database.connect() as connection:
+            found = [(of, build) for of, build in connection.execute(select(c.template, c.build).where(is_gone))]
+        for of, build in found:
+            if (of, build) not in told:
+                with self._database.begin() as connection:
+                    connection.execute(delete(suite_outcomes).where(c.template == of, c.build == build, is_gone))
 
     def count_one(self, shown: Shown, knowledge: Knowledge, terms: Terms) -> bool:
         """Whether it was new. Where the bar compares with the safe tier it waits for that one's. Raises Contended,

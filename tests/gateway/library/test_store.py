@@ -339,6 +339,26 @@ def test_where_the_gate_is_open_there_is_nothing_to_override(store: LibraryStore
     assert standing_of(store.records(), LINEUP, NOW).until is None
 
 
+@pytest.mark.parametrize("bar", ["0.8", "safe-0.2"])
+def test_what_a_labelled_version_serves_by_stays_however_many_others_are_run(
+    store: LibraryStore, monkeypatch: pytest.MonkeyPatch, bar: str
+) -> None:
+    monkeypatch.setattr("gateway.library.store.MOST_RECEIPTS", 2)
+    of, others = ready(store), [template(f"Say {n}.") for n in range(4)]
+    store.add_suite(PROMPT, replace(SUITE, bars=Bars(bar)), author="ann")
+    for minutes in (-2, -1):
+        prove(store, of, "small", "large", after=timedelta(minutes=minutes))
+    move(store, 1, None)
+    for minute, other in enumerate(others):
+        save(store, other)
+        prove(store, other, "small", "large", passed=minute, after=timedelta(minutes=minute))
+    assert store.gate(PROMPT, 1).opens
+    assert tiers(store) == {"small", "large"}
+    kept = [(r.tier, r.made_at - NOW) for r in store.receipts(PROMPT, of.told("small"))]
+    assert sorted(kept) == [(tier, timedelta(minutes=-1)) for tier in ("large", "small")]
+    assert len(store.receipts(PROMPT)) == 2 * (2 + 1)
+
+
 def test_old_receipts_go_and_the_newest_stay(store: LibraryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.library.store.MOST_RECEIPTS", 2)
     of = ready(store)
