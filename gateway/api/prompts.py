@@ -15,10 +15,17 @@ from gateway.api.prompt_errors import library_errors
 from gateway.errors import InvalidRequest, NotAllowed, NotFound, NotLookedAt
 from gateway.held import Held, held_of
 from gateway.keys import Role
-from gateway.library.documents import gate_document, move_document, prompt_document, version_document, version_line
+from gateway.library.documents import (
+    alarms_of,
+    gate_document,
+    move_document,
+    prompt_document,
+    version_document,
+    version_line,
+)
 from gateway.library.exchange import exported, take
 from gateway.library.records import Origin, Saved, Who
-from gateway.library.store import LibraryStore
+from gateway.library.store import NO_POLICY, LibraryStore
 from gateway.schema import checked, parse_object
 from prompts.diff import diff
 from prompts.library import Library
@@ -60,8 +67,8 @@ LINES: dict[int | str, dict[str, Any]] = {
 @routes.get("/prompts", summary="List the prompts")
 async def list_prompts(request: Request) -> Response:
     held = _admin(request)
-    library, tiers = held.runtime.library, held.runtime.standing.tiers
-    return _list([prompt_document(library, prompt, tiers) for prompt in sorted(library.versions)])
+    library, standing = held.runtime.library, held.runtime.standing
+    return _list([prompt_document(library, prompt, standing) for prompt in sorted(library.versions)])
 
 
 @routes.post("/prompts", summary="Save a version", openapi_extra=_body(VersionWire.model_json_schema()))
@@ -191,17 +198,22 @@ async def roll_back(request: Request, id: Id, label: Label) -> Response:
 
 @routes.get("/prompts/{id:path}/labels/{label}", summary="Where a label points")
 async def get_label(request: Request, id: Id, label: Label) -> Response:
-    """Its ETag is what If-Match asks for."""
+    """Its ETag is what If-Match asks for. `gated` and `alarms`: whether what is there has to show anything, and what it
+    has not, as this process serves it.
+    """
     held = _admin(request)
 
     def found(store: LibraryStore) -> dict[str, Any]:
-        version = store.library().find(reference(id, _label(label)))
+        library = store.library()
+        version = library.find(reference(id, _label(label)))
         return {
             "object": "prompt.label",
             "prompt": id,
             "label": label,
             "version": version.number,
             "excluded": sorted(version.excluded),
+            "gated": library.policy.labels.get(label, NO_POLICY).gated,
+            "alarms": alarms_of(held.runtime.standing, id, label),
         }
 
     document = await _asked(held, found)

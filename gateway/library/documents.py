@@ -7,13 +7,14 @@ from typing import Any
 import orjson
 
 from gateway.library.records import Move, Saved
+from gateway.library.standing import Standing
 from gateway.pages import unix
 from prompts.library import Library, Version
 from router.gate import Gate
 
 
-def prompt_document(library: Library, prompt: str, standing: Mapping[str, frozenset[str]]) -> dict[str, Any]:
-    """`tiers`: where each labelled version may be sent now."""
+def prompt_document(library: Library, prompt: str, standing: Standing) -> dict[str, Any]:
+    """`tiers`: where each labelled version may be sent now. `alarms`: what it has not shown, by label."""
     versions = library.versions[prompt]
     latest = versions[max(versions)]
     labels = library.labels.get(prompt, {})
@@ -23,8 +24,13 @@ def prompt_document(library: Library, prompt: str, standing: Mapping[str, frozen
         "description": latest.template.description,
         "latest": latest.number,
         "labels": dict(sorted(labels.items())),
-        "tiers": {label: sorted(standing.get(versions[at].name, ())) for label, at in sorted(labels.items())},
+        "tiers": {label: sorted(standing.of(versions[at]) or ()) for label, at in sorted(labels.items())},
+        "alarms": {label: told for label in sorted(labels) if (told := alarms_of(standing, prompt, label))},
     }
+
+
+def alarms_of(standing: Standing, prompt: str, label: str) -> list[str]:
+    return [str(alarm) for alarm in standing.alarms if (alarm.prompt, alarm.label) == (prompt, label)]
 
 
 def version_document(saved: Saved, labels: Mapping[str, int], tiers: frozenset[str] | None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def publish(store: LibraryStore, before: Standing, now: Clock = utc_now) -> Publ
     standing = standing_of(records, store.lineup, now(), before)
     for alarm in standing.alarms:
         if alarm not in before.alarms:
-            log.warning("a prompt serves without proof", says=alarm)
+            log.warning("a prompt serves without proof", says=str(alarm))
     return Published(records.library, standing)
 
 

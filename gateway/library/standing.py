@@ -27,6 +27,21 @@ NOT_ASKED = Gate(())
 
 
 @dataclass(frozen=True, slots=True)
+class Alarm:
+    """A version serves under a gated label without having shown all that this asks: a build, a suite or a bar is
+    another since it was let through, an override has run out, or the label was not gated then. Nothing moves by that.
+    """
+
+    prompt: str
+    label: str
+    version: str
+    says: str
+
+    def __str__(self) -> str:
+        return f"{self.version} is {self.label}{self.says}"
+
+
+@dataclass(frozen=True, slots=True)
 class Given:
     """All that the standing of one prompt's versions rests on, but for the house's lineup and policy, and the time."""
 
@@ -43,21 +58,21 @@ class Part:
 
     given: Given
     tiers: Mapping[str, frozenset[str]]
-    alarms: tuple[str, ...]
+    alarms: tuple[Alarm, ...]
     until: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`tiers` by name of the version. `epoch`: of the records that it was made from. `until`: when the next override
-    runs out, which changes it; None where none does. `alarms`: what an operator should know, a line each. `house` and
+    runs out, which changes it; None where none does. `alarms`: what an operator should know. `house` and
     `parts`: what the next one takes over.
     """
 
     tiers: Mapping[str, frozenset[str]] = field(default_factory=dict)
     epoch: int = 0
     until: datetime | None = None
-    alarms: tuple[str, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
     house: tuple[Lineup, Policy] | None = field(default=None, repr=False)
     parts: Mapping[str, Part] = field(default_factory=dict, repr=False)
 
@@ -93,14 +108,15 @@ def standing_of(records: Records, lineup: Lineup, now: datetime, before: Standin
 
 def _part(given: Given, lineup: Lineup, policy: Policy, now: datetime) -> Part:
     tiers: dict[str, frozenset[str]] = {}
-    alarms: list[str] = []
+    alarms: list[Alarm] = []
     told = {receipt.binding.template for receipt in given.receipts}
     for number, version in given.versions.items():
         mine = {label: given.overrides.get(label) for label, at in given.labels.items() if at == number}
         overridden = any(until is not None and now < until for until in mine.values())
         shown = _gate(version, given, lineup, policy) if mine or _is_told(version, lineup, policy, told) else NOT_ASKED
         tiers[version.name] = _tiers(version, shown, overridden, lineup, policy)
-        alarms += _alarms(version, shown, mine, lineup, policy, now)
+        sent = [place.tier for place in lineup.places(policy) if place.tier in tiers[version.name]]
+        alarms += _alarms(version, shown, mine, ", ".join(dict.fromkeys(sent)), policy, now)
     running = (until for until in given.overrides.values() if now < until)
     return Part(given, tiers, tuple(alarms), min(running, default=None))
 
@@ -132,18 +148,20 @@ def _alarms(
     version: Version,
     shown: Gate,
     labels: Mapping[str, datetime | None],
-    lineup: Lineup,
+    sent: str,
     policy: Policy,
     now: datetime,
-) -> Iterator[str]:
-    """Of a version that serves under a gated label and does not hold what it was let through for."""
-    safe = safe_tier_of(version.template, lineup, policy)
+) -> Iterator[Alarm]:
+    """*sent*: where it goes now, in words."""
     for label, until in labels.items():
         gated = label in policy.labels and policy.labels[label].gated
         if not gated or (until is not None and now < until):
             continue
-        lead = f"{version.name} is {label}"
         if until is not None and shown.failing:
-            yield f"{lead} by an override that ran out at {until:%Y-%m-%d %H:%M} UTC: it is sent to {safe} alone"
+            told = [f" by an override that ran out at {until:%Y-%m-%d %H:%M} UTC"]
         else:
-            yield from (f"{lead}, and {row.tier} has not shown {row.metric}: {row.why}" for row in shown.failing)
+            told = [f", and {row.tier} has not shown {row.metric}: {row.why}" for row in shown.failing]
+        for says in told:
+            yield Alarm(
+                version.template.id, label, version.name, f"{says}: it stays there, and is sent to {sent} alone"
+            )

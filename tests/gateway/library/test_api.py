@@ -12,6 +12,7 @@ import pytest
 
 from gateway.keys import Grant, Role
 from gateway.library.lineup import Lineup
+from prompts.promptfile import LabelPolicy, Policy
 from prompts.reference import read_reference
 from prompts.suite_document import document_of
 from prompts.template import Template
@@ -241,3 +242,28 @@ async def test_what_is_not_there_is_not_found(rig: OpenRig) -> None:
         assert {answer.status_code for answer in answers} == {404}
         for wrong in ("/v1/prompts/A%00b", "/v1/prompts//versions", f"/v1/prompts/{'a/' * 200}a"):
             assert (await r.http.get(wrong)).status_code in (400, 404)
+
+
+async def test_a_label_that_is_newly_gated_says_what_its_version_has_not_shown(rig: OpenRig) -> None:
+    """The policy moves nothing; what is under the label is sent to the safe tier, and that can be seen."""
+    async with managed(rig) as r:
+        store = r.runtime.prompts
+        await asyncio.to_thread(store.save, template(), origin="api", author="ann")
+        path = f"{PATH}/labels/staging"
+        assert (await r.http.put(path, json={"version": 1}, headers=NEW)).status_code == 200
+        before = (await r.http.get(path)).json()
+        assert (before["gated"], before["alarms"]) == (False, [])
+
+        def gate_it() -> None:
+            with store.writing() as connection:
+                store.set_policy_in(connection, Policy(labels={"staging": LabelPolicy(gated=True)}))
+
+        await asyncio.to_thread(gate_it)
+        await r.builder.publish()
+        after = (await r.http.get(path)).json()
+        assert (after["version"], after["gated"]) == (1, True)
+        assert [alarm.split(", and ")[0] for alarm in after["alarms"]] == [f"{PROMPT}@1 is staging"] * 2
+        assert all(alarm.endswith("it stays there, and is sent to large alone") for alarm in after["alarms"])
+        [listed] = (await r.http.get("/v1/prompts")).json()["data"]
+        assert listed["alarms"] == {"staging": after["alarms"]}
+        assert listed["tiers"] == {"staging": ["large"]}

@@ -165,7 +165,7 @@ def test_another_build_takes_the_tier_away_until_it_has_shown_itself(store: Libr
     move(store, 1, None)
     later = store.serving(rebuilt(LINEUP, ["small"]))
     assert tiers(later) == {"large"}
-    assert "model build changed" in "\n".join(standing_of(later.records(), later.lineup, NOW).alarms)
+    assert "model build changed" in "\n".join(map(str, standing_of(later.records(), later.lineup, NOW).alarms))
     with pytest.raises(GateShut):
         move(later, 1, 1)
     prove(later, of, "small")
@@ -310,7 +310,7 @@ def test_an_override_serves_until_it_runs_out_then_the_safe_tier_alone_and_says_
     assert tiers(store, now=A_DAY) == {"large"}
     ended = standing_of(store.records(), LINEUP, A_DAY)
     assert ended.until is None
-    assert "ran out at 2026-01-02 12:00 UTC: it is sent to large alone" in ended.alarms[0]
+    assert "ran out at 2026-01-02 12:00 UTC: it stays there, and is sent to large alone" in str(ended.alarms[0])
     [logged] = store.history(PROMPT)
     assert (logged.by, logged.override) == ("boss", Override("boss", "the old one leaks", A_DAY))
     assert {row["tier"] for row in logged.failing} == {"small", "large"}
