@@ -37,6 +37,7 @@ from gateway.library.lineup import Lineup
 from gateway.library.records import Move, Origin, Override, Records, Saved, Who
 from gateway.library.rows import Reader, move_of, versions_of, write_move
 from gateway.library.standing import safe_tier_of
+from gateway.library.traffic import Traffic, traffic_of
 from prompts.check import errors
 from prompts.folder import tier_errors
 from prompts.library import Library, PromptNotFound, Version
@@ -139,6 +140,10 @@ class LibraryStore:
 
     def suite_in(self, connection: Connection, prompt: str) -> Suite | None:
         return self._reader.suites(connection, prompt).get(prompt)
+
+    def traffic(self, keys: Iterable[str]) -> list[Traffic]:
+        """What the ledger has of the templates *keys*."""
+        return traffic_of(self._database, keys, self._clock())
 
     def gate(self, prompt: str, number: int, excluded: Iterable[str] = ()) -> Gate:
         """What a gated label would ask of the version now. Raises PromptNotFound."""
