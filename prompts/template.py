@@ -63,7 +63,7 @@ class Variant:
 class Routing:
     """What a template wishes of the router. `bar`: the share of answers that must pass, 0 to 1; None is the library's.
 
-    `tiers`: those that may answer; None is all. `stratify_by`: variables by which outcomes are kept apart.
+    `tiers`: those that may answer; None is all. `stratify_by`: variables by whose values results are told apart.
     """
 
     bar: float | None = None

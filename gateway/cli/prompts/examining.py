@@ -15,6 +15,7 @@ from prompts.message import Message
 from prompts.promptfile import Policy
 from prompts.receipt import Receipt
 from prompts.render import render
+from prompts.strata import strata
 from prompts.suite import Case, Suite
 from prompts.template import Template
 from router.gate import ALL, METRIC, TAG, Gate, Row, gate, tally
@@ -135,12 +136,17 @@ def held(job: Job, tested: Sequence[Tested], models: Models, policy: Policy, ear
 
 
 def counted(one: Tested, rows: Sequence[Row]) -> Iterator[tuple[str, int, int, Row | None]]:
-    """All, then tags and metrics: what it is, how many passed of how many that count, and its bar where it has one."""
+    """All, then tags, metrics and strata: what it is, how many passed of how many that count, and its bar where it has
+    one; a stratum has none.
+    """
     by_metric = {row.metric: row for row in rows if row.tier == one.target.tier and row.receipt == one.receipt.id}
     named = [ALL, *(f"{TAG}{tag}" for tag in one.receipt.tags), *(f"{METRIC}{name}" for name in one.receipt.metrics)]
     for metric in named:
         count = tally(one.receipt, None, metric, one.fitted)
         yield metric, count.passed, count.total, by_metric.get(metric)
+    for name, cases in strata(one.job.template, one.job.suite).items():
+        counting = [r.passed for r in one.receipt.results if r.case in cases and r.case not in one.fitted]
+        yield name, sum(counting), len(counting), None
 
 
 def mock(template: Template, suite: Suite, variants: Sequence[str]) -> Iterator[tuple[str, Case, str]]:

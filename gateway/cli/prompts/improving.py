@@ -1,13 +1,14 @@
 """What `optimise` and `downshift` have in common: a prompt of a folder, a search, and the table of held-out cases."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from gateway.cli.prompts.answers import answers_path, kept_answers
@@ -28,6 +29,7 @@ from prompts.optimise.search import Found, search
 from prompts.promptfile import Policy
 from prompts.reading import LoadRefused
 from prompts.receipt import Count, Receipt, Result
+from prompts.strata import strata
 from prompts.suite import Bars, Split, Suite
 from prompts.suite_file import SuiteError, load_suite
 from prompts.template import Template
@@ -71,6 +73,7 @@ class Measured:
     examination: Examination
     receipt: Receipt
     held_out: frozenset[str]
+    strata: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -78,8 +81,11 @@ class Measured:
 
     @property
     def count(self) -> Count:
-        results = self.results
-        return Count(sum(result.passed for result in results), len(results))
+        return _count(self.results)
+
+    @property
+    def by_stratum(self) -> dict[str, Count]:
+        return {name: _count([r for r in self.results if r.case in cases]) for name, cases in self.strata.items()}
 
     @property
     def cost_per_call_usd(self) -> Decimal | None:
@@ -101,8 +107,13 @@ class Measured:
             "completion_tokens": seen.completion_tokens,
             "usd_per_1000_calls": None if cost is None else float(cost * CALLS),
             "median_seconds": seen.median_seconds,
+            "strata": {name: [count.passed, count.total] for name, count in self.by_stratum.items()},
             "failed": [{"case": r.case, "reasons": list(r.reasons)} for r in self.results if not r.passed],
         }
+
+
+def _count(results: Sequence[Result]) -> Count:
+    return Count(sum(result.passed for result in results), len(results))
 
 
 def subject(folder: Path, name: str) -> Subject:
@@ -193,6 +204,7 @@ async def measure(
 ) -> list[Measured]:
     """Each text on its tier, on its cases; *asks* are whom assertions ask."""
     found, held_out = [], frozenset(case.id for case in about.held_out.cases)
+    apart = strata(about.template, about.held_out)
     with count_bar() as bar:
         for one in askings:
             task = bar.add_task(f"{one.name}, {one.on.tier}", total=len(one.suite.cases))
@@ -200,7 +212,8 @@ async def measure(
                 seen = await _examined(one, asks, kept, partial(_show, bar, task))
             binding = lineup.binding(one.template, one.on.tier, one.on.model.build, one.suite)
             receipt = seen.receipt(binding, one.on.tier, datetime.now(UTC))
-            found.append(Measured(one.name, one.on.tier, one.on.model.name, one.template, seen, receipt, held_out))
+            of = (one.name, one.on.tier, one.on.model.name, one.template)
+            found.append(Measured(*of, seen, receipt, held_out, apart))
     return found
 
 
@@ -238,6 +251,17 @@ def shown(rows: Sequence[Measured]) -> Any:
             "unknown" if cost is None else f"{cost * CALLS:.4f}",
             "" if seen.median_seconds is None else f"{seen.median_seconds:.2f}",
         )
+    return made
+
+
+def shown_apart(rows: Sequence[Measured]) -> Any:
+    """By stratum, how many held-out cases pass; None where the template names no variable to tell them apart by."""
+    if not rows or not rows[0].strata:
+        return None
+    made = table("held out", *(f"{row.tier}, {row.text}." for row in rows))
+    counts = [row.by_stratum for row in rows]
+    for name in rows[0].strata:
+        made.add_row(escape(name), *(f"{count[name].passed}/{count[name].total}" for count in counts))
     return made
 
 

@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.prompts.asking import whom_to_ask
-from gateway.cli.prompts.improving import Asking, Measured, Subject, find, measure, shown, subject, too_few
+from gateway.cli.prompts.improving import (
+    Asking,
+    Measured,
+    Subject,
+    find,
+    measure,
+    shown,
+    shown_apart,
+    subject,
+    too_few,
+)
 from gateway.cli.prompts.options import (
     AsJson,
     Calls,
@@ -156,6 +166,8 @@ def show(about: Subject, improved: Improved) -> None:
         console.print(f"validation: {found.start.passed}/{of} as it is, {best} at best", highlight=False)
     console.print(f"\n{len(about.held_out.cases)} held-out cases, which no search has seen:", highlight=False)
     console.print(shown(improved.rows))
+    if (apart := shown_apart(improved.rows)) is not None:
+        console.print(apart)
 
 
 def hand_over(

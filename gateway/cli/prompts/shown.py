@@ -26,7 +26,9 @@ def show(tested: Sequence[Tested], gate: Gate, confidence: float, failures: int)
         )
         shown = table("", "passed.", "95 % interval.", "proven.", "bar.", "holds")
         for what, passed, total, row in counted(one, gate.rows):
-            shown.add_row(what, f"{passed}/{total}", interval(passed, total), *_held(row, passed, total, confidence))
+            shown.add_row(
+                escape(what), f"{passed}/{total}", interval(passed, total), *_held(row, passed, total, confidence)
+            )
         console.print(shown)
         if one.fitted:
             asked = one.receipt.count.total

@@ -3,6 +3,7 @@ that nothing changes unasked.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,21 @@ def test_a_run_of_a_fitted_text_says_how_many_cases_count(
     held_out = len(load_suite(folder / "turn").only(Split.HELD_OUT).cases)
     assert f"{held_out} of {CASES} cases count: the text was made from the others" in said.out
     assert f"{held_out}/{held_out}" in said.out
+
+
+def test_held_out_cases_are_told_apart_by_the_variables_that_the_prompt_names(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    """By what each text gets right of them; where the last stratum is small, that can be seen."""
+    with (folder / "turn" / "turn.prompt.yaml").open("a", encoding="utf-8") as file:
+        file.write("routing: {stratify_by: [text]}\n")
+    arguments = ("downshift", "turn", "--dir", str(folder), "--search", "examples")
+    rows = document(terminal, *arguments)["held_out"]
+    for row in rows:
+        counts = row["strata"].values()
+        assert [sum(column) for column in zip(*counts, strict=True)] == [row["passed"], row["total"]]
+    said = terminal.run("prompts", *arguments)
+    assert re.search(r"text=word\d+ among some +[01]/1 +1/1 +1/1 +1/1", said.out), said.out
 
 
 def test_a_draft_of_a_draft_was_made_from_the_cases_of_both(
