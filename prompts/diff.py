@@ -29,13 +29,14 @@ class Change:
 def diff(old: Template, new: Template) -> list[Change]:
     """In the order of a template's file; empty where both are one version."""
     changes = [change for name in ("id", "description", "model") if (change := _text(name, *_both(old, new, name)))]
-    for name in ("parameters", "inputs", "response_format", "locked", "client_system"):
+    for name in ("parameters", "inputs", "response_format", "locked", "client_system", "fitted"):
         changes += _json(name, *_both(old, new, name))
     changes += _json("routing", _routing(old), _routing(new))
     changes += _messages(BASE, old.messages, new.messages)
     for tier in sorted(old.variants.keys() | new.variants.keys()):
         one, two = old.variants.get(tier, Variant()), new.variants.get(tier, Variant())
         changes += _json(f"{tier}: parameters", one.parameters, two.parameters)
+        changes += _json(f"{tier}: fitted", one.fitted, two.fitted)
         changes += _messages(tier, one.messages or (), two.messages or ())
     for name in sorted(old.partials.keys() | new.partials.keys()):
         changes += [c for c in [_text(f"partial {name}", old.partials.get(name, ""), new.partials.get(name, ""))] if c]

@@ -52,6 +52,7 @@ def _base(template: Template) -> Mapping[str, Any]:
         "routing": _routing(template.routing),
         "locked": sorted(template.locked),
         "client_system": template.client_system,
+        "fitted": list(template.fitted),
     }
     return {key: value for key, value in said.items() if value}
 
@@ -60,6 +61,7 @@ def _variant(variant: Variant) -> Mapping[str, Any]:
     said = {
         "messages": None if variant.messages is None else _messages(variant.messages),
         "modelParameters": dict(variant.parameters),
+        "fitted": list(variant.fitted),
     }
     return {key: value for key, value in said.items() if value}
 

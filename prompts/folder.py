@@ -215,5 +215,6 @@ def template_said(
         locked=frozenset(said.locked),
         client_system=said.client_system,
         variants=variants,
+        fitted=tuple(said.fitted),
         partials=included([part.content for part in everything if isinstance(part, Text)], partials),
     )

@@ -5,14 +5,16 @@ The first is a superset of GitHub's `.prompt.yml`, so its keys are written as th
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from prompts.suite import MOST_CASES
 from prompts.template import AUTO, HISTORY, NO_INPUTS, TIER, Hold, Part, Placeholder, Routing, Text, Variant
 
 LABEL = re.compile(r"[a-z][a-z0-9_.-]{0,35}")  # a letter first: so no label is ever taken for a version
 MOST_DESCRIPTION = 2000
+Mark = Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]  # of a case, as `Case.mark` has it
 
 
 class _Said(BaseModel):
@@ -53,6 +55,7 @@ class SaidVariant(_Said):
 
     messages: list[SaidMessage] | None = None
     modelParameters: dict[str, Any] = {}
+    fitted: list[Mark] = Field(default=[], max_length=MOST_CASES)
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -61,7 +64,8 @@ class SaidVariant(_Said):
         return self
 
     def variant(self) -> Variant:
-        return Variant(parts(self.messages) if self.messages is not None else None, self.modelParameters)
+        messages = parts(self.messages) if self.messages is not None else None
+        return Variant(messages, self.modelParameters, tuple(self.fitted))
 
 
 class SaidPrompt(_Said):
@@ -77,6 +81,7 @@ class SaidPrompt(_Said):
     routing: SaidRouting = SaidRouting()
     locked: list[str] = []
     client_system: bool = False
+    fitted: list[Mark] = Field(default=[], max_length=MOST_CASES)
     testData: None = None
     evaluators: None = None
 

@@ -5,11 +5,12 @@ write the instruction, and nothing else. Pure.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from prompts.canonical import not_json
 from prompts.check import errors
+from prompts.suite import content_id
 from prompts.template import ID, Routing, Template, Text
 from prompts.variables import NAME
 
@@ -111,6 +112,8 @@ def scaffold(
     problem = refused(instruction, examples) if instruction is not None else "no model was asked"
     said = instruction if instruction is not None and problem is None else task
     template = _template(prompt, task, _escaped(said.strip()), examples, form)
+    if problem is None:
+        template = replace(template, fitted=tuple(content_id(e.inputs, ()) for e in examples[:SHOWN]))
     if found := errors(template):
         raise BadExamples(f"{found[0].place.source}: {found[0]}")
     inferred = f"inferred from {len(examples)} examples"

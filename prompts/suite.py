@@ -15,6 +15,7 @@ from prompts.canonical import digest
 from prompts.message import Message
 
 ID_HEX_DIGITS = 12  # 48 bits: two of 10,000 cases collide with a chance of 2e-7, and a suite with two is refused
+MOST_CASES = 10_000
 FORM = 1  # of what the digest is over
 TRAIN_SHARE, VALIDATION_SHARE = 0.5, 0.25
 
@@ -51,6 +52,11 @@ class Case:
         return inputs_digest(self.vars, self.messages)
 
     @property
+    def mark(self) -> str:
+        """By which a text remembers that it was made from this case."""
+        return content_id(self.vars, self.messages)
+
+    @property
     def split(self) -> Split:
         """By the hash of its inputs: other cases come and go, assertions are corrected, and it stays where it was."""
         place = int(digest(["split", self.inputs])[:8], 16) / 16**8
@@ -64,7 +70,7 @@ def inputs_digest(variables: Mapping[str, Any], messages: Sequence[Message]) -> 
 
 
 def content_id(variables: Mapping[str, Any], messages: Sequence[Message]) -> str:
-    """The id of a case that was given none."""
+    """The id of a case that was given none, and the mark of any (`Case.mark`)."""
     return inputs_digest(variables, messages)[:ID_HEX_DIGITS]
 
 

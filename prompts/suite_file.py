@@ -18,13 +18,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from prompts.assertions import MOST_VALUE_CHARACTERS, kind_named, problem_with
 from prompts.assertions.kind import Assertion
 from prompts.canonical import canonical, not_json
-from prompts.suite import Bars, Case, Suite, content_id, inputs_digest
+from prompts.suite import MOST_CASES, Bars, Case, Suite, content_id, inputs_digest
 from prompts.yamlfile import Problem, YamlError, YamlFile, one_line, parse_yaml, problems_in
 
 TESTS, CASES = "tests.yaml", "cases.jsonl"
 MOST_TESTS_BYTES = 1024 * 1024
 MOST_CASES_BYTES = 32 * 1024 * 1024
-MOST_CASES = 10_000
 MOST_ASSERTIONS = 50  # of one case
 MOST_REPEATS = 50
 MOST_TAGS = 16

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -50,17 +50,20 @@ Part = Text | Placeholder
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What one tier is told instead. `messages`: None for the base's. `parameters` go over the base's."""
+    """What one tier is told instead. `messages`: None for the base's. `parameters` go over the base's. `fitted`: as of
+    the template, besides those.
+    """
 
     messages: tuple[Part, ...] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    fitted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
     """What a template wishes of the router. `bar`: the share of answers that must pass, 0 to 1; None is the library's.
 
-    `tiers`: those that may answer; None is all. `stratify_by`: variables by which outcomes are kept apart.
+    `tiers`: those that may answer; None is all. `stratify_by`: variables by whose values results are told apart.
     """
 
     bar: float | None = None
@@ -76,6 +79,7 @@ class Template:
     `inputs`: a JSON Schema 2020-12 of the variables, closed: what it does not name is refused. `partials`: the texts
     that messages include, by name; they belong to the version, so nobody who edits a partial changes one that exists.
     `locked`: parameters that no request overrides. `client_system`: a client's own system messages are let in.
+    `fitted`: marks of the cases that the text was made from (`prompts.fitted`).
 
     Numbers have one form (1.0 is 1) and lines one ending. Raises ValueError for what is not JSON. Whether the parts fit
     together, `check` knows.
@@ -93,10 +97,13 @@ class Template:
     client_system: bool = False
     variants: Mapping[str, Variant] = field(default_factory=dict)
     partials: Mapping[str, str] = field(default_factory=dict)
+    fitted: tuple[str, ...] = ()
     digest: str = field(init=False)
     """SHA-256 of the canonical form, 64 hex digits."""
+    _told: dict[str, str] = field(init=False, repr=False, default_factory=dict)  # by variant, once it was asked for
     key: str = field(init=False)
-    """What the router knows the version by: 16 hex digits, the same for two that differ in nothing a model sees."""
+    """What the router knows the version by: 16 hex digits, the same for two that differ in nothing a model sees, and
+    were made from the same cases."""
 
     def __post_init__(self) -> None:
         def put(name: str, value: object) -> None:
@@ -104,6 +111,7 @@ class Template:
 
         put("messages", tuple(map(_one_ending, self.messages)))
         put("partials", {name: _lines(text) for name, text in self.partials.items()})
+        put("fitted", _each_once(self.fitted))
         try:
             put("inputs", {"additionalProperties": False, **folded(self.inputs)})
             put("parameters", folded(self.parameters))
@@ -139,15 +147,26 @@ class Template:
     def parameters_of(self, variant: str) -> Mapping[str, Any]:
         return self.parameters if variant == BASE else {**self.parameters, **self.variants[variant].parameters}
 
+    def fitted_on(self, tier: str | None) -> tuple[str, ...]:
+        """The cases that the text for *tier* was made from: the base's too, as a variant is begun from that."""
+        variant = self.variant(tier)
+        return self.fitted if variant == BASE else _each_once((*self.fitted, *self.variants[variant].fitted))
+
     def told(self, tier: str | None) -> str:
-        """SHA-256 of all that a model of *tier* is told: what was found of one text holds while only others change."""
+        """SHA-256 of all that a model of *tier* is told, and of the cases that it was made from: what was found of one
+        text holds while only others change.
+        """
+        variant = self.variant(tier)
+        if variant in self._told:
+            return self._told[variant]
         said = _canonical(self)
         for name in ("description", "model", "routing", "variants"):
             del said[name]
-        variant = self.variant(tier)
         said["messages"] = list(map(_said, self.parts(variant)))
         said["parameters"] = self.parameters_of(variant)
-        return hashlib.sha256(_written(said)).hexdigest()
+        said |= _fitted(self.fitted_on(tier))
+        told = self._told[variant] = hashlib.sha256(_written(said)).hexdigest()
+        return told
 
     def all_parts(self) -> Iterator[tuple[str, int, Part]]:
         """Every part that is written, once: its variant, its place there, and the part."""
@@ -172,14 +191,17 @@ def template_of(canonical: bytes) -> Template:
                 None if routing["hold"] is None else Hold(routing["hold"]),
             ),
             locked=frozenset(said.pop("locked")),
-            variants={
-                tier: Variant(None if v["messages"] is None else _parts(v["messages"]), v["parameters"])
-                for tier, v in said.pop("variants").items()
-            },
+            fitted=tuple(said.pop("fitted", ())),
+            variants={tier: _variant(variant) for tier, variant in said.pop("variants").items()},
             **said,
         )
     except (KeyError, TypeError, AttributeError, orjson.JSONDecodeError) as error:
         raise ValueError(f"not the canonical form of a template: {error!r}") from error
+
+
+def _variant(said: Mapping[str, Any]) -> Variant:
+    messages = None if said["messages"] is None else _parts(said["messages"])
+    return Variant(messages, said["parameters"], tuple(said.get("fitted", ())))
 
 
 def _canonical(template: Template) -> dict[str, Any]:
@@ -205,11 +227,18 @@ def _canonical(template: Template) -> dict[str, Any]:
             tier: {
                 "messages": None if variant.messages is None else list(map(_said, variant.messages)),
                 "parameters": variant.parameters,
+                **_fitted(variant.fitted),
             }
             for tier, variant in template.variants.items()
         },
         "partials": template.partials,
+        **_fitted(template.fitted),
     }
+
+
+def _fitted(cases: tuple[str, ...]) -> dict[str, list[str]]:
+    """Left out where there are none, so that texts of before there was such a thing have the digests that they had."""
+    return {"fitted": list(cases)} if cases else {}
 
 
 def _written(value: object) -> bytes:
@@ -229,7 +258,11 @@ def _parts(said: list[Message]) -> tuple[Part, ...]:
 
 def _one_form(variant: Variant) -> Variant:
     messages = None if variant.messages is None else tuple(map(_one_ending, variant.messages))
-    return Variant(messages, folded(variant.parameters))
+    return Variant(messages, folded(variant.parameters), _each_once(variant.fitted))
+
+
+def _each_once(cases: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({*cases}))
 
 
 def _one_ending(part: Part) -> Part:

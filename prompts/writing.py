@@ -7,6 +7,7 @@ import yaml
 from prompts.plainyaml import is_plain_text
 
 LINE_COLUMNS = 110
+MANY = 8  # words of a list, from which on it is no column of them
 
 
 class _Dumper(yaml.SafeDumper):
@@ -22,7 +23,13 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
+def _list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.SequenceNode:
+    are_words = len(values) > MANY and all(isinstance(value, str) and value.isalnum() for value in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=are_words)
+
+
 _Dumper.add_representer(str, _text)
+_Dumper.add_representer(list, _list)
 
 
 def yaml_of(document: Any) -> str:

@@ -6,13 +6,17 @@ same cases. So what a bar can be depends on how many cases there are: with 95 % 
 prove 0.86, fifty-nine prove 0.95; twenty pairs of which none is lost prove safe-0.2, forty-three safe-0.1. A bar of 1
 says something else: every case passes; as many as there are, and nothing about those that are not there.
 
+A text proves nothing by cases that it was made from (`prompts.fitted`), so these are not counted, whichever way they
+went. Only a bar of 1 asks them too: where one of them fails, not every case passes. So they may keep a gate shut, and
+can never open one.
+
 A version that is under one of its bars passes by luck with at most the chance that the confidence leaves, however many
 tiers and tags there are, as all must hold. What that is about: one run of cases that were chosen before looking at
 answers. Whoever runs until a run passes, or corrects the template on the cases it is tested on, proves less; each row
 says of how many runs it is.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from prompts.receipt import Binding, Receipt
@@ -25,19 +29,24 @@ EVERY = "1"  # the bar that asks for every case
 ALL, TAG, METRIC = "all", "tag ", "metric "
 MOST_NEEDED = 10_000  # cases; a suite has no more
 
+_Safe = tuple[Receipt | None, frozenset[str]]  # the safe tier's receipt, and the cases that its text was made from
+NOBODY: _Safe = (None, frozenset())
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A tier that the version may be sent to, and what would answer there now."""
+    """A tier that the version may be sent to, what would answer there now, and the cases its text was made from."""
 
     tier: str
     now: Binding
+    fitted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One bar on one tier. `metric`: `all`, `tag NAME` or `metric NAME`. `bound`: of the pass-rate, or of the
-    difference to the safe tier, which it exceeds with the gate's confidence; None where nothing was counted.
+    """One bar on one tier. `metric`: `all`, `tag NAME` or `metric NAME`. `passed`, `total`: of the cases that count;
+    `fitted`: how many others there were. `bound`: of the pass-rate, or of the difference to the safe tier, which it
+    exceeds with the gate's confidence; None where nothing was counted.
     """
 
     tier: str
@@ -49,6 +58,7 @@ class Row:
     total: int = 0
     bound: float | None = None
     receipt: str | None = None
+    fitted: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,7 @@ def gate(
     """
     out = frozenset(excluded)
     kept = tuple(receipts)
-    safe = next((_latest(kept, one) for one in served if one.tier == safe_tier), None)
+    safe = next(((_latest(kept, one), one.fitted) for one in served if one.tier == safe_tier), NOBODY)
     rows: list[Row] = []
     for one in served:
         if one.tier not in out:
@@ -87,11 +97,12 @@ def gate(
     return Gate(tuple(rows))
 
 
-def tally(receipt: Receipt, safe: Receipt | None, metric: str = ALL) -> Tally:
-    """Its cases as outcomes, paired where the *safe* tier's receipt has the same case of the same suite."""
+def tally(receipt: Receipt, safe: Receipt | None, metric: str = ALL, fitted: Collection[str] = frozenset()) -> Tally:
+    """Its cases but the *fitted*, as outcomes; paired where the *safe* tier's receipt has that case of the suite."""
     comparable = safe is not None and safe.binding.suite == receipt.binding.suite
     others = _passes(safe, metric) if safe is not None and comparable else {}
-    return sum((tally_of(passed, others.get(case)) for case, passed in _passes(receipt, metric).items()), Tally())
+    counting = {case: passed for case, passed in _passes(receipt, metric).items() if case not in fitted}
+    return sum((tally_of(passed, others.get(case)) for case, passed in counting.items()), Tally())
 
 
 def cases_needed(bar: Bar) -> int:
@@ -111,7 +122,7 @@ def cases_needed(bar: Bar) -> int:
 
 
 def _rows(
-    served: Served, receipts: Sequence[Receipt], bars: Bars, safe: Receipt | None, is_safe: bool, confidence: float
+    served: Served, receipts: Sequence[Receipt], bars: Bars, safe: _Safe, is_safe: bool, confidence: float
 ) -> Iterator[Row]:
     receipt = _latest(receipts, served)
     default = bars.of_tier(served.tier)
@@ -124,13 +135,24 @@ def _rows(
     wanted |= {f"{TAG}{name}": bar for name, bar in bars.tags.items()}
     wanted |= {f"{METRIC}{name}": bar for name, bar in bars.metrics.items()}
     runs = sum(_is_of(other, served) for other in receipts)
-    notes = [f"{receipt.errors} errors among the answers"] if receipt.errors else []
-    notes += [f"the latest of {runs} runs"] if runs > 1 else []
+    of_run = [f"{receipt.errors} errors among the answers"] if receipt.errors else []
+    of_run += [f"the latest of {runs} runs"] if runs > 1 else []
     for metric, bar in wanted.items():
-        counted = tally(receipt, safe, metric)
+        counted = tally(receipt, safe[0], metric, _not_counting(bar, served, safe, confidence))
+        asked = _passes(receipt, metric)
         holds, bound, why = _held(bar, counted, is_safe, confidence)
-        why = "; ".join([why, *notes])
-        yield Row(served.tier, metric, bar, holds, why, counted.passed, counted.total, bound, receipt.id)
+        if holds and bar == EVERY and (failing := len(asked) - sum(asked.values())):
+            holds, why = False, f"{why}, and {failing} of those that its text was made from do not"
+        others = len(asked) - counted.total
+        notes = [f"{counted.total} of {len(asked)} cases count, a text was made from the others"] if others else []
+        why = "; ".join([why, *notes, *of_run])
+        yield Row(served.tier, metric, bar, holds, why, counted.passed, counted.total, bound, receipt.id, others)
+
+
+def _not_counting(bar: str, served: Served, safe: _Safe, confidence: float) -> frozenset[str]:
+    """Of a margin the cases that either text was made from: their pairs compare nothing fairly."""
+    is_margin = bar != EVERY and parse_bar(bar, confidence).margin is not None
+    return served.fitted | safe[1] if is_margin else served.fitted
 
 
 def _held(written: str, counted: Tally, is_safe: bool, confidence: float) -> tuple[bool, float | None, str]:
@@ -172,7 +194,11 @@ def _is_of(receipt: Receipt, served: Served) -> bool:
 def _latest(receipts: Iterable[Receipt], served: Served) -> Receipt | None:
     """Of two made at the same time the one that shows less."""
     valid = (receipt for receipt in receipts if _is_of(receipt, served))
-    return max(valid, key=lambda receipt: (receipt.made_at, -receipt.count.passed, receipt.id), default=None)
+    return max(valid, key=lambda receipt: (receipt.made_at, -_passed(receipt, served.fitted), receipt.id), default=None)
+
+
+def _passed(receipt: Receipt, fitted: Collection[str]) -> int:
+    return sum(result.passed and result.case not in fitted for result in receipt.results)
 
 
 def _missing(receipts: Iterable[Receipt], served: Served) -> str:

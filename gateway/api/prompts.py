@@ -25,6 +25,7 @@ from gateway.held import Held, held_of
 from gateway.keys import Role
 from gateway.library.canaries import CanaryStore, no_canary
 from gateway.library.documents import (
+    alarms_of,
     canary_document,
     gate_document,
     move_document,
@@ -32,11 +33,11 @@ from gateway.library.documents import (
     version_document,
     version_line,
 )
+from gateway.library.edit import edit_of, keys_of
 from gateway.library.exchange import exported, take
 from gateway.library.records import Origin, Saved, Trial, Who
-from gateway.library.store import LibraryStore
+from gateway.library.store import NO_POLICY, LibraryStore
 from gateway.schema import checked, parse_object
-from prompts.diff import diff
 from prompts.library import Library
 from prompts.receipt import Receipt
 from prompts.reference import NUMBER, reference
@@ -130,13 +131,18 @@ async def compare(
     from_: Annotated[str, Query(alias="from", min_length=1, max_length=64)],
     to: Asked = "latest",
 ) -> Response:
+    """In text, in tokens a call of each tier, and in money a day at the calls of the last four weeks, each model at its
+    price and cached share. Tokens are guessed from characters; `pointsman prompts diff --tokens` counts them.
+    """
     held = _admin(request)
 
     def compared(store: LibraryStore) -> dict[str, Any]:
         library = store.library()
         old, new = library.find(reference(id, from_)), library.find(reference(id, to))
-        changes = [{"what": c.what, "lines": list(c.lines)} for c in diff(old.template, new.template)]
-        return {"object": "prompt.diff", "from": old.number, "to": new.number, "changes": changes}
+        sides, rows = (old.template, new.template), held.runtime.catalog.models
+        traffic = store.traffic(keys_of(sides, library.versions[old.template.id].values()))
+        edit = edit_of(*sides, store.lineup, library.policy, rows, traffic)
+        return {"object": "prompt.diff", "from": old.number, "to": new.number, **edit.document()}
 
     return _json(await _asked(held, compared))
 
@@ -255,17 +261,22 @@ async def stop_canary(request: Request, id: Id, label: Label) -> Response:
 
 @routes.get("/prompts/{id:path}/labels/{label}", summary="Where a label points")
 async def get_label(request: Request, id: Id, label: Label) -> Response:
-    """Its ETag is what If-Match asks for."""
+    """Its ETag is what If-Match asks for. `gated` and `alarms`: whether what is there has to show anything, and what it
+    has not, as this process serves it.
+    """
     held = _admin(request)
 
     def found(store: LibraryStore) -> dict[str, Any]:
-        version = store.library().find(reference(id, _label(label)))
+        library = store.library()
+        version = library.find(reference(id, _label(label)))
         return {
             "object": "prompt.label",
             "prompt": id,
             "label": label,
             "version": version.number,
             "excluded": sorted(version.excluded),
+            "gated": library.policy.labels.get(label, NO_POLICY).gated,
+            "alarms": alarms_of(held.runtime.standing, id, label),
         }
 
     document = await _asked(held, found)

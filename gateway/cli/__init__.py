@@ -12,7 +12,7 @@ from gateway.cli import config
 from gateway.cli.check import check
 from gateway.cli.doctor import doctor
 from gateway.cli.failed import CommandFailed
-from gateway.cli.screen import problems
+from gateway.cli.screen import log_problems, problems
 from gateway.cli.serve import PortInUse, serve
 from gateway.decisions import NoSuchDecision
 from gateway.errors import GatewayError
@@ -90,6 +90,7 @@ OPERATOR_ERRORS = (
 
 def main() -> None:
     """Run the command line; exit status 1 after an operator's error, 130 after Ctrl-C."""
+    log_problems()
     try:
         app()
     except OPERATOR_ERRORS as error:

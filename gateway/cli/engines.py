@@ -1,12 +1,8 @@
 """One model's engine for as long as a command needs it: its weights fetched, started, ready, and stopped at the end."""
 
 import asyncio
-import logging
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-
-import structlog
 
 from gateway.builder import make_engines, model_store, until_ready
 from gateway.cli.models import fetch
@@ -20,7 +16,6 @@ READY_TIMEOUT_SECONDS = 600.0  # a large file from a slow disk
 @asynccontextmanager
 async def started(settings: Settings, row: Model) -> AsyncIterator[Engine]:
     """Raises CatalogError where it cannot become ready, StoreError where its weights cannot be had."""
-    _log_to_errors()
     if row.file is not None:
         await asyncio.to_thread(fetch, model_store(settings), row, row.file)
     engine = make_engines(Catalog({row.name: row}, {}), settings)[row.name][0]
@@ -35,11 +30,3 @@ async def started(settings: Settings, row: Model) -> AsyncIterator[Engine]:
         yield engine
     finally:
         await engine.stop()
-
-
-def _log_to_errors() -> None:
-    """Engines tell the terminal only what is wrong; results have standard output to themselves."""
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -1,5 +1,12 @@
 """The terminal: one console for results, one for problems, and the look of tables and progress bars."""
 
+import logging
+import sys
+from typing import Any
+
+import orjson
+import structlog
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -16,6 +23,19 @@ BAR_COLUMNS = 14
 
 console = Console()
 problems = Console(stderr=True)
+
+
+def log_problems() -> None:
+    """A command's log has only what is wrong, and has it beside its results, which stand alone on standard output."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def print_json(document: Any) -> None:
+    """As text for a program, whatever the terminal is."""
+    typer.echo(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode())
 
 
 def table(*columns: str, title: str | None = None) -> Table:

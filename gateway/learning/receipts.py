@@ -5,22 +5,26 @@ and the build, beside the safe tier's answer to the same case. Blocking.
 tells of the same cases again: what it says otherwise is a correction, and what it repeats is nothing new, so that
 nobody earns trust by asking the same often. After an alarm only a receipt made since then counts, as if it were the
 first.
+
+**As long as it matters.** What was counted last is kept while the record is there that has counted it, or a receipt of
+the library is about it; so it is as many rows as these are, which have limits.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
 import orjson
 import structlog
-from sqlalchemy import Connection, Engine, delete, insert, select
+from sqlalchemy import Connection, Engine, delete, exists, insert, select
 
 from gateway.learning.store import Contended, Key, RecordStore
-from gateway.ledger.tables import suite_outcomes
+from gateway.ledger.tables import evidence, suite_outcomes
 from gateway.library.lineup import Lineup
 from gateway.library.records import Records
 from gateway.library.store import LibraryStore
+from prompts.fitted import fitted
 from prompts.receipt import Receipt
 from router.decision import Knowledge, Mode
 from router.record import Observed, Record, Terms, observe
@@ -31,11 +35,24 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A valid receipt, and whose record it belongs to. `safe`: the safe tier's on the same suite, if any."""
+    """A valid receipt, and whose record it belongs to. `safe`: the safe tier's on the same suite, if any. `fitted`,
+    `safe_fitted`: the cases that each one's text was made from, which show nothing of others.
+    """
 
     key: Key
     receipt: Receipt
     safe: Receipt | None
+    fitted: frozenset[str] = frozenset()
+    safe_fitted: frozenset[str] = frozenset()
+
+    @property
+    def passed(self) -> Mapping[str, bool]:
+        """By case, of those that count."""
+        return _passed(self.receipt, self.fitted)
+
+    @property
+    def safe_passed(self) -> Mapping[str, bool]:
+        return {} if self.safe is None else _passed(self.safe, self.safe_fitted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +65,9 @@ class Counted:
     cases: Mapping[str, bool]
 
     @classmethod
-    def of(cls, receipt: Receipt) -> Self:
-        cases = {result.case: result.passed for result in receipt.results}
-        return cls(receipt.id, receipt.binding.suite, receipt.made_at.timestamp(), cases)
+    def of(cls, shown: Shown) -> Self:
+        receipt = shown.receipt
+        return cls(receipt.id, receipt.binding.suite, receipt.made_at.timestamp(), shown.passed)
 
 
 class Overtaken(Exception):
@@ -71,23 +88,28 @@ def shown_in(records: Records, lineup: Lineup) -> Iterator[Shown]:
             for place in cheaper:
                 receipt = by_binding.get(lineup.binding(template, place.tier, place.build, suite))
                 if receipt is not None:
-                    yield Shown((template.key, place.build), receipt, safe)
+                    out = fitted(template, place.tier, suite)
+                    yield Shown((template.key, place.build), receipt, safe, out, fitted(template, safest.tier, suite))
+
+
+def _passed(receipt: Receipt, fitted: frozenset[str]) -> dict[str, bool]:
+    return {result.case: result.passed for result in receipt.results if result.case not in fitted}
 
 
 def outcomes_of(shown: Shown, before: Mapping[str, bool], at: float) -> Sequence[Observed]:
     """The receipt's cases as outcomes, told at the time *at*. *before*: what was counted of them."""
-    beside = {} if shown.safe is None else {result.case: result.passed for result in shown.safe.results}
+    beside = shown.safe_passed
     return [
         Observed(
             Source.SUITE,
-            result.passed,
+            passed,
             served_at=shown.receipt.made_at.timestamp(),
             at=at,
-            safe_passed=beside.get(result.case),
-            was=before.get(result.case),
+            safe_passed=beside.get(case),
+            was=before.get(case),
             suite=shown.receipt.binding.suite,
         )
-        for result in shown.receipt.results
+        for case, passed in shown.passed.items()
     ]
 
 
@@ -107,15 +129,31 @@ class ReceiptCounter:
         if epoch == 0 or now == self._done:
             return 0
         counted, is_whole = 0, True
+        told: set[Key] = set()
         for shown in shown_in(prompts.records(), prompts.lineup):
+            told.add(shown.key)
             try:
                 counted += self.count_one(shown, knowledge, terms)
             except (Contended, Overtaken) as problem:
                 log.warning("a receipt is counted later", receipt=shown.receipt.id, error=str(problem))
                 is_whole = False
         if is_whole:
+            self._forget(told)
             self._done = now
         return counted
+
+    def _forget(self, told: Collection[Key]) -> None:
+        """What was counted in records that are gone, but of the receipts *told* of now: counting those anew would fill
+        up with what was forgotten for want of space.
+        """
+        c = suite_outcomes.c
+        is_gone = ~exists().where(evidence.c.template == c.template, evidence.c.build == c.build)
+        with self._database.connect() as connection:
+            found = [(of, build) for of, build in connection.execute(select(c.template, c.build).where(is_gone))]
+        for of, build in found:
+            if (of, build) not in told:
+                with self._database.begin() as connection:
+                    connection.execute(delete(suite_outcomes).where(c.template == of, c.build == build, is_gone))
 
     def count_one(self, shown: Shown, knowledge: Knowledge, terms: Terms) -> bool:
         """Whether it was new. Where the bar compares with the safe tier it waits for that one's. Raises Contended,
@@ -125,7 +163,7 @@ class ReceiptCounter:
             return False
         with self._database.connect() as connection:
             last = _last(connection, shown.key)
-        new = Counted.of(shown.receipt)
+        new = Counted.of(shown)
         if last is not None and (last.receipt == new.receipt or last.made_at > new.made_at):
             return False
 

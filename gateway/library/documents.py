@@ -14,7 +14,9 @@ from router.gate import Gate
 
 
 def prompt_document(library: Library, prompt: str, standing: Standing) -> dict[str, Any]:
-    """`tiers`: where each labelled version may be sent now. `canaries`: each label's last, and what it takes."""
+    """`tiers`: where each labelled version may be sent now. `canaries`: each label's last, and what it takes. `alarms`:
+    what it has not shown, by label.
+    """
     versions = library.versions[prompt]
     latest = versions[max(versions)]
     labels = library.labels.get(prompt, {})
@@ -30,7 +32,12 @@ def prompt_document(library: Library, prompt: str, standing: Standing) -> dict[s
             for label in sorted(labels)
             if (trial := standing.trials.get((prompt, label))) is not None
         },
+        "alarms": {label: told for label in sorted(labels) if (told := alarms_of(standing, prompt, label))},
     }
+
+
+def alarms_of(standing: Standing, prompt: str, label: str) -> list[str]:
+    return [str(alarm) for alarm in standing.alarms if (alarm.prompt, alarm.label) == (prompt, label)]
 
 
 def version_document(saved: Saved, labels: Mapping[str, int], tiers: frozenset[str] | None) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from gateway.library.lineup import Lineup
+from gateway.library.lineup import Lineup, Place
+from prompts.fitted import fitted
 from prompts.promptfile import Policy
 from prompts.receipt import Receipt
 from prompts.suite import Bars, Suite
@@ -31,7 +32,7 @@ def gate_of(
         tiers = dict.fromkeys(place.tier for place in routed if place.tier not in out)
         return Gate(tuple(Row(tier, ALL, "", False, NO_SUITE) for tier in tiers))
     places = [*routed, *(place for place in lineup.places(policy)[-1:] if place not in routed)]  # to be compared with
-    served = [Served(p.tier, lineup.binding(template, p.tier, p.build, suite)) for p in places]
+    served = [served_by(template, lineup, place, suite) for place in places]
     return gate(
         served,
         [receipt for receipt in receipts if covers(receipt, suite)],
@@ -40,6 +41,12 @@ def gate_of(
         confidence=lineup.confidence,
         excluded=out.union(place.tier for place in places if place.tier not in {p.tier for p in routed}),
     )
+
+
+def served_by(template: Template, lineup: Lineup, place: Place, suite: Suite) -> Served:
+    """*template* on the model at *place*, as the gate holds it to *suite*."""
+    now = lineup.binding(template, place.tier, place.build, suite)
+    return Served(place.tier, now, fitted(template, place.tier, suite))
 
 
 def bars_of(template: Template, policy: Policy, suite: Suite) -> Bars:

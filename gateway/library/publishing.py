@@ -37,10 +37,10 @@ def publish(store: LibraryStore, before: Standing, now: Clock = utc_now) -> Publ
     ValueError.
     """
     records = store.records()
-    standing = standing_of(records, store.lineup, now())
+    standing = standing_of(records, store.lineup, now(), before)
     for alarm in standing.alarms:
         if alarm not in before.alarms:
-            log.warning("a prompt serves without proof", says=alarm)
+            log.warning("a prompt serves without proof", says=str(alarm))
     for trial in changed(before, standing):
         tell = log.warning if trial.canary.stage is Stage.BACK else log.info
         says = {"label": trial.label, "tier": trial.tier, "stage": trial.canary.stage, "says": trial.canary.why}

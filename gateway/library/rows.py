@@ -1,7 +1,7 @@
 """The rows of the prompt library as values. What never changes is parsed once."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +28,8 @@ from prompts.suite_document import suite_of
 from prompts.template import Template, template_of
 from router.canary import canary_of, document_of
 
+AT_A_TIME = 500  # digests in one statement
+
 
 class Reader:
     """Reads over the connections that it is handed."""
@@ -35,7 +37,7 @@ class Reader:
     def __init__(self) -> None:
         self._templates: dict[str, Template] = {}  # by digest
         self._receipts: dict[tuple[str, str], Receipt] = {}  # by prompt and id
-        self._suites: dict[str, Suite] = {}  # by what was written, as it was read last
+        self._suites: dict[tuple[str, str, int], Suite] = {}  # by prompt, digest and place, as they were read last
 
     def records(self, connection: Connection) -> Records:
         policy = self.policy(connection)
@@ -56,21 +58,36 @@ class Reader:
                 of[trial.number] = of.get(trial.number, frozenset()) | trial.excluded
         versions: dict[str, dict[int, Version]] = defaultdict(dict)
         wanted = select(prompt_versions.c.prompt, prompt_versions.c.number, prompt_versions.c.digest)
-        for prompt, number, digest in connection.execute(wanted).all():
+        rows = connection.execute(wanted).all()
+        self._read_templates(connection, {digest for _, _, digest in rows})
+        for prompt, number, digest in rows:
             out = excluded.get(prompt, {}).get(number, frozenset())
-            versions[prompt][number] = Version(self._template(connection, prompt, number, digest), number, out)
+            versions[prompt][number] = Version(self._templates[digest], number, out)
         suites = self.suites(connection)
         epoch = connection.execute(select(prompt_library.c.epoch)).scalar_one()
-        receipts = {prompt: self.valid(connection, prompt, suite) for prompt, suite in suites.items()}
-        self._receipts = {(prompt, receipt.id): receipt for prompt, of in receipts.items() for receipt in of}
+        receipts = self._valid_of_all(connection, suites)
         library = Library(dict(versions), dict(labels), policy)
         return Records(library, epoch, suites, receipts, dict(overrides), dict(trials))
 
-    def _template(self, connection: Connection, prompt: str, number: int, digest: str) -> Template:
-        found = self._templates.get(digest)
-        if found is None:
-            text = connection.execute(versions_of(prompt, number).with_only_columns(prompt_versions.c.template))
-            found = self._templates[digest] = template_of(text.scalar_one().encode())
+    def _read_templates(self, connection: Connection, digests: Iterable[str]) -> None:
+        """Those that were never read: of a version that is there nothing changes."""
+        new = [digest for digest in digests if digest not in self._templates]
+        c = prompt_versions.c
+        for start in range(0, len(new), AT_A_TIME):
+            wanted = select(c.digest, c.template).where(c.digest.in_(new[start : start + AT_A_TIME]))
+            for digest, text in connection.execute(wanted):
+                self._templates[digest] = template_of(text.encode())
+
+    def _valid_of_all(self, connection: Connection, suites: Mapping[str, Suite]) -> dict[str, tuple[Receipt, ...]]:
+        """By prompt, the receipts of its suite. Others are forgotten."""
+        ids: dict[str, list[str]] = {prompt: [] for prompt in suites}
+        c = prompt_receipts.c
+        for prompt, id, suite in connection.execute(select(c.prompt, c.id, c.suite)):
+            if prompt in suites and suite == suites[prompt].digest:
+                ids[prompt].append(id)
+        found = {prompt: tuple(self._receipts_of(connection, prompt, of)) for prompt, of in ids.items()}
+        kept = [key for prompt, of in ids.items() for id in of if (key := (prompt, id)) in self._receipts]
+        self._receipts = {key: self._receipts[key] for key in kept}
         return found
 
     def excluded(self, connection: Connection, prompt: str) -> Mapping[int, frozenset[str]]:
@@ -96,27 +113,32 @@ class Reader:
         """Of every prompt, or of one, the suite that was set last."""
         last = select(prompt_suites.c.prompt, func.max(prompt_suites.c.place).label("place"))
         newest = last.group_by(prompt_suites.c.prompt).subquery()
-        wanted = select(prompt_suites.c.prompt, prompt_suites.c.document).join(
+        wanted = select(prompt_suites.c.prompt, prompt_suites.c.digest, prompt_suites.c.place).join(
             newest, and_(newest.c.prompt == prompt_suites.c.prompt, newest.c.place == prompt_suites.c.place)
         )
         if prompt is not None:
             wanted = wanted.where(prompt_suites.c.prompt == prompt)
-        documents: dict[str, str] = {name: document for name, document in connection.execute(wanted)}
-        suites = {name: self._suite(document) for name, document in documents.items()}
+        found = {(name, digest, place): name for name, digest, place in connection.execute(wanted)}
+        suites = {key: self._suites.get(key) or self._suite(connection, *key) for key in found}
         if prompt is None:
-            self._suites = {documents[name]: suite for name, suite in suites.items()}
-        return suites
+            self._suites = {key: suite for key, suite in suites.items() if suite is not None}
+        return {found[key]: suite for key, suite in suites.items() if suite is not None}
 
-    def _suite(self, document: str) -> Suite:
-        return self._suites.get(document) or suite_of(orjson.loads(document))
+    def _suite(self, connection: Connection, prompt: str, digest: str, place: int) -> Suite | None:
+        """None where another was set meanwhile, which whoever compares the epoch sees."""
+        key = (prompt_suites.c.prompt == prompt, prompt_suites.c.digest == digest, prompt_suites.c.place == place)
+        document = connection.execute(select(prompt_suites.c.document).where(*key)).scalar_one_or_none()
+        return None if document is None else suite_of(orjson.loads(document))
 
     def valid(self, connection: Connection, prompt: str, suite: Suite) -> tuple[Receipt, ...]:
         """The receipts of *suite*."""
         wanted = select(prompt_receipts.c.id).where(
             prompt_receipts.c.prompt == prompt, prompt_receipts.c.suite == suite.digest
         )
-        found = []
-        for id in connection.execute(wanted).scalars().all():
+        return tuple(self._receipts_of(connection, prompt, connection.execute(wanted).scalars().all()))
+
+    def _receipts_of(self, connection: Connection, prompt: str, ids: Iterable[str]) -> Iterator[Receipt]:
+        for id in ids:
             receipt = self._receipts.get((prompt, id))
             if receipt is None:
                 key = (prompt_receipts.c.prompt == prompt, prompt_receipts.c.id == id)
@@ -124,8 +146,7 @@ class Reader:
                 if document is None:  # it has just gone, for newer ones
                     continue
                 receipt = self._receipts[prompt, id] = Receipt.read(orjson.loads(document))
-            found.append(receipt)
-        return tuple(found)
+            yield receipt
 
 
 def versions_of(prompt: str, number: int | None = None) -> Any:

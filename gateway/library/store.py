@@ -37,6 +37,7 @@ from gateway.library.lineup import Lineup
 from gateway.library.records import Move, Origin, Override, Pointed, Records, Saved, Who
 from gateway.library.rows import Reader, move_of, stop_trials, tiers_of, versions_of, write_move
 from gateway.library.standing import safe_tier_of
+from gateway.library.traffic import Traffic, traffic_of
 from prompts.check import errors
 from prompts.folder import tier_errors
 from prompts.library import Library, PromptNotFound, Version
@@ -50,7 +51,7 @@ from router.gate import Gate
 
 MOST_VERSIONS = 10_000  # of one prompt
 MOST_PROMPTS = 10_000
-MOST_RECEIPTS = 100  # of one prompt and tier; the oldest go, which nothing that serves goes by any more
+MOST_RECEIPTS = 100  # of one prompt and tier; the oldest go, but for those that a labelled version goes by
 MOST_SUITES = 100  # of one prompt; the oldest go
 MOST_LABELS = 64  # of one prompt
 MOST_WORDS = 2_000  # characters of a message or a reason
@@ -139,6 +140,10 @@ class LibraryStore:
 
     def suite_in(self, connection: Connection, prompt: str) -> Suite | None:
         return self._reader.suites(connection, prompt).get(prompt)
+
+    def traffic(self, keys: Iterable[str]) -> list[Traffic]:
+        """What the ledger has of the templates *keys*."""
+        return traffic_of(self._database, keys, self._clock())
 
     def gate(self, prompt: str, number: int, excluded: Iterable[str] = ()) -> Gate:
         """What a gated label would ask of the version now. Raises PromptNotFound."""
@@ -363,10 +368,25 @@ class LibraryStore:
                     author=author[:128],
                 )
             )
-            of_tier = and_(prompt_receipts.c.prompt == prompt, prompt_receipts.c.tier == receipt.tier)
-            newest = select(prompt_receipts.c.id).where(of_tier).order_by(prompt_receipts.c.made_at.desc())
-            old = connection.execute(newest.offset(MOST_RECEIPTS)).scalars().all()
-            connection.execute(delete(prompt_receipts).where(of_tier, prompt_receipts.c.id.in_(old)))
+            self._forget_receipts(connection, prompt, receipt.tier)
+
+    def _forget_receipts(self, connection: Connection, prompt: str, tier: str) -> None:
+        """The oldest beyond the most, but for the latest run of each build of what a labelled version says: by these it
+        serves, however often others were run since.
+        """
+        c = prompt_receipts.c
+        of_tier = and_(c.prompt == prompt, c.tier == tier)
+        newest = select(c.id).where(of_tier).order_by(c.made_at.desc())
+        old = {*connection.execute(newest.offset(MOST_RECEIPTS)).scalars()}
+        suite = self._reader.suites(connection, prompt).get(prompt) if old else None
+        if suite is not None:
+            labelled = select(prompt_labels.c.number).where(prompt_labels.c.prompt == prompt).distinct()
+            numbers = connection.execute(labelled).scalars().all()
+            told = {self.version_in(connection, prompt, number).template.told(tier) for number in numbers}
+            valid = (r for r in self._reader.valid(connection, prompt, suite) if r.tier == tier and covers(r, suite))
+            by_binding = {one.binding: one for one in sorted(valid, key=lambda one: (one.made_at, one.id))}
+            old -= {one.id for binding, one in by_binding.items() if binding.template in told}
+        connection.execute(delete(prompt_receipts).where(of_tier, c.id.in_(old)))
 
     # Policy.
 

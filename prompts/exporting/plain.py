@@ -29,6 +29,8 @@ def messages_of(template: Template, tier: str | None, dropped: list[str]) -> Ite
             yield part.role, with_partials(part.content, template)
         else:
             dropped.append("placeholder: history: a client's own messages have no place there")
+    if made_from := template.fitted_on(tier):
+        dropped.append(f"fitted: nothing says there that {len(made_from)} cases prove nothing of a text made from them")
 
 
 def with_partials(text: str, template: Template, level: int = 0) -> str:

@@ -9,7 +9,7 @@ from prompts.assertions.kind import Assertion
 from prompts.canonical import digest
 from prompts.importing.made import Making
 from prompts.importing.text import VARIABLE
-from prompts.suite_file import MOST_CASES
+from prompts.suite import MOST_CASES
 
 KEYS = ("value", "threshold", "weight", "metric")
 METRIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

@@ -1,9 +1,10 @@
 """What a tier may be told instead: messages, tried as a draft of the template they are for. Values; no I/O."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from prompts.template import BASE, Part, Template, Text, Variant
+from prompts.template import Part, Template, Text, Variant
 
 Candidate = tuple[Part, ...]
 INSTRUCTING = ("system", "developer")
@@ -14,11 +15,13 @@ def told(template: Template, tier: str) -> Candidate:
     return template.parts(template.variant(tier))
 
 
-def draft(template: Template, tier: str, candidate: Candidate) -> Template:
-    """*template* with another text for *tier*; everything else, the tier's parameters too, is as it was."""
-    variant = template.variant(tier)
-    parameters = {} if variant == BASE else template.variants[tier].parameters
-    return replace(template, variants={**template.variants, tier: Variant(candidate, parameters)})
+def draft(template: Template, tier: str, candidate: Candidate, fitted: Sequence[str] = ()) -> Template:
+    """*template* with another text for *tier*, made from the cases of the marks *fitted* and those that the text before
+    it was; everything else, the tier's parameters too, is as it was.
+    """
+    before = template.variants.get(tier, Variant())
+    variant = Variant(candidate, before.parameters, (*before.fitted, *fitted))
+    return replace(template, variants={**template.variants, tier: variant})
 
 
 def asked_with(template: Template, tier: str) -> dict[str, Any]:

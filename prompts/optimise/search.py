@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from prompts.fitted import marks
 from prompts.optimise import examples, reflect
 from prompts.optimise.bench import Bench, Stopped, Trial
 from prompts.optimise.candidate import draft, told
@@ -18,13 +19,14 @@ SEARCHES: Mapping[str, Callable[[Bench, int], Awaitable[None]]] = {
 class Found:
     """The text that was there, and the best one, both as tried on the validation cases; and why the search ended.
 
-    None where the search ended before the text that is there was tried.
+    None where the search ended before the text that is there was tried. `fitted`: marks of the cases it had to itself.
     """
 
     start: Trial | None
     best: Trial | None
     ended: str
     trials: tuple[Trial, ...]
+    fitted: tuple[str, ...] = ()
 
     @property
     def is_better(self) -> bool:
@@ -32,7 +34,9 @@ class Found:
 
     def draft(self, template: Template, tier: str) -> Template | None:
         """The best text as a draft of *template*; None where none was better."""
-        return draft(template, tier, self.best.candidate) if self.is_better and self.best is not None else None
+        if not self.is_better or self.best is None:
+            return None
+        return draft(template, tier, self.best.candidate, self.fitted)
 
 
 async def _rewritten(bench: Bench, seed: int) -> None:
@@ -50,4 +54,5 @@ async def search(bench: Bench, names: Sequence[str] = tuple(SEARCHES), seed: int
         ended = bench.stop() or ended
     except Stopped as stopped:
         ended = str(stopped)
-    return Found(start, bench.best if start is not None else None, ended, tuple(bench.log))
+    seen = marks((*bench.cases.train, *bench.cases.validation))
+    return Found(start, bench.best if start is not None else None, ended, tuple(bench.log), seen)

@@ -59,9 +59,10 @@ def _measured(part: str, asked: argparse.Namespace) -> list[Grid]:
 
         return measure_memory()
     if part == "prompts":
+        from tests.bench.library import measure_library
         from tests.bench.prompts import measure_prompts
 
-        return measure_prompts()
+        return [*measure_prompts(), *measure_library()]
     from tests.bench.models import measure_models
 
     return asyncio.run(measure_models())

@@ -30,8 +30,13 @@ def test_every_prompt_of_a_folder_comes_back_with_its_digest(prompt_id: str) -> 
 stops = st.lists(texts, max_size=2)
 
 
-@given(content=texts, description=texts, stop=stops, tier=st.sampled_from([None, "small"]))
-def test_whatever_a_template_says_comes_back(content: str, description: str, stop: list[str], tier: str | None) -> None:
+hexes = st.lists(st.text("0123456789abcdef", min_size=12, max_size=12), max_size=20).map(tuple)  # 1e3 is among them
+
+
+@given(content=texts, description=texts, stop=stops, tier=st.sampled_from([None, "small"]), fitted=hexes)
+def test_whatever_a_template_says_comes_back(
+    content: str, description: str, stop: list[str], tier: str | None, fitted: tuple[str, ...]
+) -> None:
     template = Template(
         "a/b",
         (Text("system", 'Say {{ x }}. {% include "p/q" %}\n\n'), Placeholder(), Text("user", content)),
@@ -42,7 +47,8 @@ def test_whatever_a_template_says_comes_back(content: str, description: str, sto
         routing=Routing(0.9, ("small", "large"), ("x",), Hold.FIRST),
         locked=frozenset({"stop"}),
         client_system=True,
-        variants={tier: Variant(None, {"top_p": 0.1})} if tier else {},
+        variants={tier: Variant(None, {"top_p": 0.1}, fitted)} if tier else {},
+        fitted=fitted[::2],
         partials={"p/q": content},
     )
     assert again(template).digest == template.digest

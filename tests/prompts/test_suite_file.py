@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from prompts.assertions.kind import Assertion
-from prompts.suite import Bars, Case
+from prompts.suite import MOST_CASES, Bars, Case
 from prompts.suite_file import (
     CASES,
-    MOST_CASES,
     MOST_CASES_BYTES,
     MOST_TESTS_BYTES,
     MOST_TOLD,

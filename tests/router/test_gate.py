@@ -249,3 +249,60 @@ def test_one_more_failure_never_opens_it(receipts: list[Receipt], bars: Bars, da
     case = data.draw(st.integers(0, len(one.results) - 1))
     worse = tuple(replace(r, passed=r.passed and n != case) for n, r in enumerate(one.results))
     assert not held([*receipts[:place], replace(one, results=worse), *receipts[place + 1 :]], bars, [SMALL]).opens
+
+
+def fitted_on(served: Served, *cases: int) -> Served:
+    return replace(served, fitted=frozenset(f"c{n}" for n in cases))
+
+
+def test_only_cases_that_the_text_was_not_made_from_count() -> None:
+    of = fitted_on(SMALL, *range(80))
+    row = only(held([receipt(SMALL, 90, 100)], Bars("0.7"), [of]).rows)
+    assert (row.passed, row.total, row.fitted, row.holds) == (10, 20, 80, False)
+    assert "20 of 100 cases count, a text was made from the others" in row.why
+    assert held([receipt(SMALL, 90, 100)], Bars("0.7"), [SMALL]).opens
+    everything = only(held([receipt(SMALL, 100, 100)], Bars("0.1"), [fitted_on(SMALL, *range(100))]).rows)
+    assert (everything.total, everything.holds) == (0, False)
+
+
+def test_a_bar_of_every_case_means_those_too_but_is_not_held_by_them_alone() -> None:
+    failing_fitted = replace(
+        receipt(SMALL, 10, 10), results=tuple(Result(f"c{n}", n != 0, ("safety",)) for n in range(10))
+    )
+    bars = Bars("0.1", tags={"safety": "1"})
+    row = held([failing_fitted], bars, [fitted_on(SMALL, 0)]).rows[1]
+    assert (row.passed, row.total, row.holds) == (9, 9, False)
+    assert "and 1 of those that its text was made from do not" in row.why
+    assert not held([receipt(SMALL, 10, 10)], Bars("1"), [fitted_on(SMALL, *range(10))]).opens
+
+
+def test_a_margin_compares_only_where_neither_text_had_the_case() -> None:
+    """The safe tier's text was made from ten cases, on which it is better than it would be on others."""
+    small, large = receipt(SMALL, 60, 60), receipt(LARGE, 60, 60)
+    row = held([small, large], Bars("safe-0.2"), [fitted_on(SMALL, 0, 1), fitted_on(LARGE, *range(10))]).rows[0]
+    assert (row.tier, row.total, row.fitted, row.holds) == ("small", 50, 10, True)
+
+
+@settings(max_examples=300)
+@given(
+    some_receipts(),
+    BARS,
+    st.sets(st.integers(0, 60)),
+    st.sets(st.sampled_from(["small", "large"]), max_size=1),
+)
+def test_counting_fitted_cases_can_never_open_a_gate(
+    receipts: list[Receipt], bars: Bars, cases: set[int], excluded: set[str]
+) -> None:
+    """Let every one of them pass, or let there be none: what opens with them opens without."""
+    served = [fitted_on(one, *cases) for one in TIERS]
+    out = served[0].fitted
+
+    def passing(one: Receipt) -> Receipt:
+        return replace(one, results=tuple(replace(r, passed=r.passed or r.case in out) for r in one.results))
+
+    def without(one: Receipt) -> Receipt:
+        return replace(one, results=tuple(r for r in one.results if r.case not in out))
+
+    plain = held(list(map(without, receipts)), bars, excluded=sorted(excluded)).opens
+    assert plain or not held(receipts, bars, served, sorted(excluded)).opens
+    assert plain == held(list(map(passing, receipts)), bars, served, sorted(excluded)).opens

@@ -33,7 +33,8 @@ JUDGE_TOKENS = 256  # of a sentence of reason and a score
 class Models(Protocol):
     """Where models can be asked. `lineup`: which there are, and for which tier."""
 
-    lineup: Lineup
+    @property
+    def lineup(self) -> Lineup: ...
 
     def asking(self, target: Target) -> AbstractAsyncContextManager[Ask]: ...
 

@@ -11,11 +11,11 @@ from rich.markup import escape
 from gateway.cli.prompts.place import Dir, PromptId, PromptsFailed, folder_at, prompt_in
 from gateway.cli.prompts.published import is_there, library_store
 from gateway.cli.prompts.tiers import Target, counters, lineup_of, targets_of
-from gateway.cli.prompts.traffic import DayCost, Traffic, day_costs, traffic_of
 from gateway.cli.screen import console, table
-from gateway.ledger.database import open_database
+from gateway.library.edit import Edit, edit_of, keys_of
+from gateway.library.traffic import Traffic
 from gateway.settings import Settings, load_settings
-from prompts.diff import Change, diff, token_delta
+from prompts.diff import Change
 from prompts.library import Library, PromptNotFound
 from prompts.lint import Counter
 from prompts.promptfile import Policy
@@ -23,7 +23,6 @@ from prompts.reference import PRODUCTION, reference
 from prompts.template import Template
 
 FILE = "file"  # what the folder says now
-CHARACTERS_PER_TOKEN = 4  # of English, by rule of thumb; --tokens counts
 DIFF_HELP = """Show what is another between two versions of a prompt: message by message, in tokens, and in money a day.
 
 A and B are a version's number, a label, or `file`, which is what the folder says now. Left out, they are production
@@ -54,13 +53,14 @@ def diff_command(
         else:
             sides.append(_recorded(library, prompt_id, which))
     one, two = sides
-    changes = diff(one, two)
-    _show_changes(changes)
-    if not changes:
-        return
     targets = targets_of(lineup_of(settings), settings, policy)
-    deltas = asyncio.run(_counted(settings, targets, one, two)) if tokens else _guessed(targets, one, two)
-    _show_costs(settings, library, policy, (one, two), deltas, is_guess=not tokens)
+    if tokens and one != two:
+        edit = asyncio.run(_counted(settings, library, policy, targets, one, two))
+    else:
+        edit = _edit(settings, library, policy, targets, one, two)
+    _show_changes(edit.changes)
+    if edit.changes:
+        _show_costs(edit)
 
 
 def _library(settings: Settings) -> Library:
@@ -93,76 +93,49 @@ def _show_changes(changes: Sequence[Change]) -> None:
         console.print("nothing is another")
 
 
-def _guessed(targets: Sequence[Target], one: Template, two: Template) -> Mapping[str, int]:
-    return _deltas(targets, one, two, {target.tier: _guess for target in targets})
-
-
-def _guess(text: str) -> int:
-    return round(len(text) / CHARACTERS_PER_TOKEN)
-
-
-async def _counted(settings: Settings, targets: Sequence[Target], one: Template, two: Template) -> Mapping[str, int]:
-    async with counters(settings, targets) as counting:
-        return await anyio.to_thread.run_sync(_deltas, targets, one, two, counting)
-
-
-def _deltas(
-    targets: Sequence[Target], one: Template, two: Template, counting: Mapping[str, Counter]
-) -> Mapping[str, int]:
-    """By tier, how many more tokens *two* has; without those that cannot be rendered."""
-    found = {}
-    for tier in dict.fromkeys(target.tier for target in targets):
-        delta = token_delta(one, two, tier, counting[tier]) if tier in counting else None
-        if delta is not None:
-            found[tier] = delta
-    return found
-
-
-def _show_costs(
+def _edit(
     settings: Settings,
     library: Library,
     policy: Policy,
-    sides: tuple[Template, Template],
-    deltas: Mapping[str, int],
-    *,
-    is_guess: bool,
-) -> None:
-    about = "about " if is_guess else ""
-    for tier, delta in deltas.items():
+    targets: Sequence[Target],
+    one: Template,
+    two: Template,
+    counting: Mapping[str, Counter] | None = None,
+) -> Edit:
+    rows = {target.place.model: target.row for target in targets if target.row is not None}
+    traffic = _traffic(settings, library, (one, two))
+    return edit_of(one, two, lineup_of(settings), policy, rows, traffic, counting)
+
+
+async def _counted(
+    settings: Settings, library: Library, policy: Policy, targets: Sequence[Target], one: Template, two: Template
+) -> Edit:
+    async with counters(settings, targets) as counting:
+        return await anyio.to_thread.run_sync(_edit, settings, library, policy, targets, one, two, counting)
+
+
+def _show_costs(edit: Edit) -> None:
+    about = "about " if edit.is_guess else ""
+    for tier, delta in edit.tokens.items():
         console.print(f"{about}{delta:+,} tokens a call on {tier}", highlight=False)
-    traffic = _traffic(settings, library, sides)
-    if not traffic:
+    if not edit.costs:
         console.print("no traffic recorded, so nothing is said of money", highlight=False)
         return
-    targets = {target.place.model: target for target in targets_of(lineup_of(settings), settings, policy)}
-    rows = {name: target.row for name, target in targets.items() if target.row is not None}
-    costs = day_costs(traffic, rows, lambda model: deltas.get(targets[model].tier) if model in targets else None)
     shown = table("model", "calls a day.", "cached.", "tokens a call.", "USD a day.")
-    for cost in costs:
+    for cost in edit.costs:
         share = cost.traffic.cached_share
         money = "unknown" if cost.usd is None else f"{cost.usd:+.6f}"
         cached = "unknown" if share is None else f"{share:.0%}"
         shown.add_row(cost.traffic.model, f"{cost.traffic.calls_per_day:,.1f}", cached, f"{cost.tokens:+,}", money)
     console.print(shown)
-    _show_sum(costs)
-
-
-def _show_sum(costs: Sequence[DayCost]) -> None:
-    known = [cost.usd for cost in costs if cost.usd is not None]
-    if known:
-        unknown = len(costs) - len(known)
+    if edit.usd_per_day is not None:
+        unknown = sum(cost.usd is None for cost in edit.costs)
         left = f", without {unknown} models of unknown price" if unknown else ""
-        console.print(f"{sum(known):+.6f} USD a day{left}", highlight=False)
+        console.print(f"{edit.usd_per_day:+.6f} USD a day{left}", highlight=False)
 
 
 def _traffic(settings: Settings, library: Library, sides: tuple[Template, Template]) -> list[Traffic]:
-    """Of every version of the prompt, as an edit replaces what is called now."""
     if not is_there(settings):
         return []
-    versions = library.versions.get(sides[0].id, {}).values()
-    keys = {*(version.template.key for version in versions), *(side.key for side in sides)}
-    database = open_database(settings.database)
-    try:
-        return traffic_of(database, keys)
-    finally:
-        database.dispose()
+    with library_store(settings) as store:
+        return store.traffic(keys_of(sides, library.versions.get(sides[0].id, {}).values()))

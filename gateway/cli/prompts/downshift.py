@@ -27,12 +27,15 @@ from gateway.cli.prompts.options import (
     options,
 )  # fmt: skip
 from gateway.cli.prompts.place import PromptsFailed
-from gateway.cli.screen import console, table
+from gateway.cli.prompts.tiers import lineup_of
+from gateway.cli.screen import console, print_json, table
+from gateway.library.gate import gate_of
+from gateway.library.lineup import Lineup
 from gateway.settings import load_settings
 from prompts.receipt import Receipt
 from prompts.reference import PRODUCTION
 from router.canary import STEPS
-from router.gate import Gate, Served, gate
+from router.gate import Gate
 
 MOST_LISTED = 20  # regressions
 
@@ -102,12 +105,15 @@ def downshift(
         raise PromptsFailed(f"{tier} is the safe tier, under which there is none; name a cheaper one with --tier")
     if canary and json:
         raise PromptsFailed("--canary says in words what it does; leave --json out")
+    lineup = lineup_of(settings)
+    if tier not in {place.tier for place in lineup.routed(about.template, about.policy)}:
+        raise PromptsFailed(f"{name} is never sent to {tier}; see its routing.tiers and its model")
     if canary:
         check_published(settings, about, label)
-    improved = asyncio.run(improve(about, settings, asking))
-    made = shift(about, improved, settings.confidence)
+    improved = asyncio.run(improve(about, settings, asking, about.suite))
+    made = shift(about, improved, lineup)
     if json:
-        console.print_json(data=made.document())
+        print_json(made.document())
     else:
         show(about, improved)
         show_gate(made)
@@ -116,18 +122,17 @@ def downshift(
         try_draft(settings, about, improved.draft, label, tier, role)
 
 
-def shift(about: Subject, improved: Improved, confidence: float) -> Shift:
+def shift(about: Subject, improved: Improved, lineup: Lineup) -> Shift:
     row = improved.after or improved.before
     safe = improved.safe.receipt
-    after = _gate(about, improved.after, safe, confidence) if improved.after is not None else None
-    return Shift(improved, _gate(about, improved.before, safe, confidence), after, _lost(row.receipt, safe))
+    after = _gate(about, improved.after, safe, lineup) if improved.after is not None else None
+    return Shift(improved, _gate(about, improved.before, safe, lineup), after, _lost(row.receipt, safe))
 
 
-def _gate(about: Subject, row: Measured, safe: Receipt, confidence: float) -> Gate:
-    """The gate on the held-out cases. The safe tier is there to be compared with, and is not held to the bar."""
-    served = [Served(one.tier, one.binding) for one in (row.receipt, safe)]
-    receipts, bars = (row.receipt, safe), about.bars
-    return gate(served, receipts, bars, safe_tier=safe.tier, confidence=confidence, excluded=[safe.tier])
+def _gate(about: Subject, row: Measured, safe: Receipt, lineup: Lineup) -> Gate:
+    """What a gated label would ask of the row's tier, word for word. The safe tier is there to be compared with."""
+    held = gate_of(row.template, lineup, about.policy, about.suite, (row.receipt, safe))
+    return Gate(tuple(one for one in held.rows if one.tier == row.tier))
 
 
 def _lost(receipt: Receipt, safe: Receipt) -> tuple[str, ...]:

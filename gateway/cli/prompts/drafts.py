@@ -1,8 +1,7 @@
 """From a draft to a canary: it becomes a version, all of its suite is run on every tier that it may be sent to, and if
 the gate opens it is tried.
 
-The held-out cases have said before that it is worth that. The gate asks for the whole suite, of which the search has
-seen a part: what proves more is the canary.
+The gate leaves out the cases that the draft was made from, there as before. What proves more is the canary.
 """
 
 import asyncio

@@ -7,16 +7,18 @@ from typing import Any
 
 from gateway.cli.prompts.asking import Models, whom_to_ask
 from gateway.cli.prompts.tiers import Target
-from gateway.library.gate import bars_of
+from gateway.library.gate import bars_of, served_by
 from gateway.settings import Settings
 from prompts.examination import CONCURRENCY, Examination, Examined, Kept, Render, examine
+from prompts.fitted import fitted
 from prompts.message import Message
 from prompts.promptfile import Policy
 from prompts.receipt import Receipt
 from prompts.render import render
+from prompts.strata import strata
 from prompts.suite import Case, Suite
 from prompts.template import Template
-from router.gate import ALL, METRIC, TAG, Gate, Row, Served, gate
+from router.gate import ALL, METRIC, TAG, Gate, Row, gate, tally
 
 Progress = Callable[[Target, str, int], None]  # the prompt, and how many cases more are done
 
@@ -38,6 +40,11 @@ class Tested:
     target: Target
     examination: Examination
     receipt: Receipt
+
+    @property
+    def fitted(self) -> frozenset[str]:
+        """Cases that do not count, as the text was made from them."""
+        return fitted(self.job.template, self.target.tier, self.job.suite)
 
 
 def jobs_of(
@@ -113,11 +120,11 @@ def held(job: Job, tested: Sequence[Tested], models: Models, policy: Policy, ear
     be an *earlier* one.
     """
     lineup = models.lineup
-    served = [Served(one.target.tier, one.receipt.binding) for one in tested]
+    served = [served_by(job.template, lineup, one.target.place, job.suite) for one in tested]
     safe = lineup.places(policy)[-1]
     ran = {one.target.tier for one in tested}
     if safe.tier not in ran:
-        served.append(Served(safe.tier, lineup.binding(job.template, safe.tier, safe.build, job.suite)))
+        served.append(served_by(job.template, lineup, safe, job.suite))
     return gate(
         served,
         {receipt.id: receipt for receipt in [*earlier, *(one.receipt for one in tested)]}.values(),
@@ -129,16 +136,17 @@ def held(job: Job, tested: Sequence[Tested], models: Models, policy: Policy, ear
 
 
 def counted(one: Tested, rows: Sequence[Row]) -> Iterator[tuple[str, int, int, Row | None]]:
-    """All, then tags and metrics: what it is, how many passed of how many, and its bar where it has one."""
+    """All, then tags, metrics and strata: what it is, how many passed of how many that count, and its bar where it has
+    one; a stratum has none.
+    """
     by_metric = {row.metric: row for row in rows if row.tier == one.target.tier and row.receipt == one.receipt.id}
-    count = one.receipt.count
-    yield ALL, count.passed, count.total, by_metric.get(ALL)
-    for tag in one.receipt.tags:
-        of_tag = one.receipt.of_tag(tag)
-        yield f"{TAG}{tag}", of_tag.passed, of_tag.total, by_metric.get(f"{TAG}{tag}")
-    for metric in one.receipt.metrics:
-        of_metric = one.receipt.of_metric(metric)
-        yield f"{METRIC}{metric}", of_metric.passed, of_metric.total, by_metric.get(f"{METRIC}{metric}")
+    named = [ALL, *(f"{TAG}{tag}" for tag in one.receipt.tags), *(f"{METRIC}{name}" for name in one.receipt.metrics)]
+    for metric in named:
+        count = tally(one.receipt, None, metric, one.fitted)
+        yield metric, count.passed, count.total, by_metric.get(metric)
+    for name, cases in strata(one.job.template, one.job.suite).items():
+        counting = [r.passed for r in one.receipt.results if r.case in cases and r.case not in one.fitted]
+        yield name, sum(counting), len(counting), None
 
 
 def mock(template: Template, suite: Suite, variants: Sequence[str]) -> Iterator[tuple[str, Case, str]]:

@@ -10,7 +10,7 @@ import typer
 from gateway.cli.prompts.options import AsJson, Dir, write_draft
 from gateway.cli.prompts.place import PromptsFailed
 from gateway.cli.prompts.ready import asked, models_of
-from gateway.cli.screen import console, problems, table
+from gateway.cli.screen import console, print_json, problems, table
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from prompts.files import case_lines, prompt_file
@@ -44,7 +44,7 @@ def generate(
         raise PromptsFailed(f"{examples}: {error}") from error
     files = files_of(draft)
     if json:
-        console.print_json(data={"files": files, "origins": dict(draft.origins)})
+        print_json({"files": files, "origins": dict(draft.origins)})
     else:
         show(draft, files)
     if write:

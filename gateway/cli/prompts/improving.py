@@ -1,32 +1,36 @@
 """What `optimise` and `downshift` have in common: a prompt of a folder, a search, and the table of held-out cases."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.progress import Progress, TaskID
 
 from gateway.cli.prompts.answers import answers_path, kept_answers
+from gateway.cli.prompts.examining import parameters_of, renderer
 from gateway.cli.prompts.place import PromptsFailed
-from gateway.cli.prompts.ready import Asked
+from gateway.cli.prompts.ready import PARALLEL, Asked
 from gateway.cli.screen import count_bar, table
+from gateway.library.gate import bars_of
+from gateway.library.lineup import Lineup
 from gateway.settings import Settings
-from prompts.canonical import digest
+from prompts.assertions.kind import Asks
 from prompts.examination import Examination, Kept, examine
 from prompts.folder import Prompt, load
 from prompts.optimise.bench import Bench, Cases, TooFewCases, Trial
-from prompts.optimise.budget import Budget, Purse
-from prompts.optimise.candidate import asked_with
+from prompts.optimise.budget import Purse
 from prompts.optimise.guard import Guard
 from prompts.optimise.search import Found, search
+from prompts.promptfile import Policy
 from prompts.reading import LoadRefused
-from prompts.receipt import Binding, Receipt
-from prompts.render import render
-from prompts.suite import Bars, Case, Split, Suite
+from prompts.receipt import Count, Receipt, Result
+from prompts.strata import strata
+from prompts.suite import Bars, Split, Suite
 from prompts.suite_file import SuiteError, load_suite
 from prompts.template import Template
 from router.bar import Tally, Verdict, parse_bar
@@ -38,12 +42,12 @@ CALLS = 1000  # what costs are told for
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A prompt with its suite. `tiers`: the library's names."""
+    """A prompt with its suite, and what its library says of all prompts."""
 
     prompt: Prompt
     suite: Suite
     cases: Cases
-    tiers: tuple[str, ...]
+    policy: Policy
 
     @property
     def template(self) -> Template:
@@ -55,14 +59,12 @@ class Subject:
 
     @property
     def bars(self) -> Bars:
-        """The suite's; where it has no default the template's own."""
-        bar = self.template.routing.bar
-        return self.suite.bars if self.suite.bars.default or bar is None else replace(self.suite.bars, default=f"{bar}")
+        return bars_of(self.template, self.policy, self.suite)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One text on one tier, on the held-out cases."""
+    """One text on one tier. `receipt`: of all that it was asked. What is counted here is the held-out cases of it."""
 
     text: str
     tier: str
@@ -70,6 +72,20 @@ class Measured:
     template: Template
     examination: Examination
     receipt: Receipt
+    held_out: frozenset[str]
+    strata: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        return tuple(result for result in self.receipt.results if result.case in self.held_out)
+
+    @property
+    def count(self) -> Count:
+        return _count(self.results)
+
+    @property
+    def by_stratum(self) -> dict[str, Count]:
+        return {name: _count([r for r in self.results if r.case in cases]) for name, cases in self.strata.items()}
 
     @property
     def cost_per_call_usd(self) -> Decimal | None:
@@ -77,7 +93,7 @@ class Measured:
         return None if cost is None or not answers else cost / answers
 
     def document(self) -> dict[str, Any]:
-        count, seen = self.receipt.count, self.examination
+        count, seen = self.count, self.examination
         cost = self.cost_per_call_usd
         return {
             "text": self.text,
@@ -86,12 +102,18 @@ class Measured:
             "passed": count.passed,
             "total": count.total,
             "wilson_95": list(wilson_interval(count.passed, count.total, 0.95)),
+            "answers": seen.answers,
             "prompt_tokens": seen.prompt_tokens,
             "completion_tokens": seen.completion_tokens,
             "usd_per_1000_calls": None if cost is None else float(cost * CALLS),
             "median_seconds": seen.median_seconds,
-            "failed": [{"case": r.case, "reasons": list(r.reasons)} for r in self.receipt.results if not r.passed],
+            "strata": {name: [count.passed, count.total] for name, count in self.by_stratum.items()},
+            "failed": [{"case": r.case, "reasons": list(r.reasons)} for r in self.results if not r.passed],
         }
+
+
+def _count(results: Sequence[Result]) -> Count:
+    return Count(sum(result.passed for result in results), len(results))
 
 
 def subject(folder: Path, name: str) -> Subject:
@@ -103,7 +125,7 @@ def subject(folder: Path, name: str) -> Subject:
             raise PromptsFailed(f"{folder} has no prompt {name!r}; it has: {there}")
         prompt = loaded.prompts[name]
         suite = load_suite(folder / name)
-        return Subject(prompt, suite, Cases.of(suite), loaded.policy.tiers)
+        return Subject(prompt, suite, Cases.of(suite), loaded.policy)
     except (LoadRefused, SuiteError, TooFewCases, OSError) as error:
         raise PromptsFailed(str(error)) from error
 
@@ -133,15 +155,16 @@ async def find(
     about: Subject,
     on: Asked,
     writer: Asked | None,
+    asks: Asks,
     settings: Settings,
-    budget: Budget,
+    purse: Purse,
     searches: Sequence[str],
     seed: int,
-) -> tuple[Found, Purse]:
+) -> Found:
     """Search a better text for the tier of *on*, with a progress bar. No held-out case is looked at."""
-    template, purse = about.template, Purse(budget)
+    template = about.template
     with count_bar() as bar, kept_answers(answers_path(settings.data_dir)) as kept:
-        task = bar.add_task(on.tier, total=budget.calls)
+        task = bar.add_task(on.tier, total=purse.budget.calls)
 
         def heard(trial: Trial) -> None:
             counts = "refused" if trial.problem else f"{trial.passed}/{len(trial.examined)}"
@@ -160,19 +183,37 @@ async def find(
             None if writer is None else writer.ask,
             "" if writer is None else writer.model.build,
             kept,
+            asks,
             heard=heard,
         )
-        return await search(bench, searches, seed), purse
+        return await search(bench, searches, seed)
 
 
-async def measure(about: Subject, texts: Sequence[tuple[str, Template, Asked]], settings: Settings) -> list[Measured]:
-    """Each text on its tier, on the held-out cases."""
-    suite, found = about.held_out, []
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A text, whom it is asked of, and which cases."""
+
+    name: str
+    template: Template
+    on: Asked
+    suite: Suite
+
+
+async def measure(
+    about: Subject, askings: Sequence[Asking], asks: Asks, lineup: Lineup, settings: Settings
+) -> list[Measured]:
+    """Each text on its tier, on its cases; *asks* are whom assertions ask."""
+    found, held_out = [], frozenset(case.id for case in about.held_out.cases)
+    apart = strata(about.template, about.held_out)
     with count_bar() as bar:
-        for name, template, on in texts:
-            task = bar.add_task(f"held out, {on.tier}", total=len(suite.cases))
+        for one in askings:
+            task = bar.add_task(f"{one.name}, {one.on.tier}", total=len(one.suite.cases))
             with kept_answers(answers_path(settings.data_dir)) as kept:
-                found.append(await _measured(name, template, on, suite, kept, partial(_show, bar, task)))
+                seen = await _examined(one, asks, kept, partial(_show, bar, task))
+            binding = lineup.binding(one.template, one.on.tier, one.on.model.build, one.suite)
+            receipt = seen.receipt(binding, one.on.tier, datetime.now(UTC))
+            of = (one.name, one.on.tier, one.on.model.name, one.template)
+            found.append(Measured(*of, seen, receipt, held_out, apart))
     return found
 
 
@@ -180,31 +221,24 @@ def _show(bar: Progress, task: TaskID, done: int) -> None:
     bar.update(task, completed=done)
 
 
-async def _measured(
-    name: str, template: Template, on: Asked, suite: Suite, kept: Kept, progress: Callable[[int], None]
-) -> Measured:
-    def rendered(case: Case) -> list[dict[str, Any]]:
-        return render(template, on.tier, case.vars, case.messages).messages
-
-    seen = await examine(
-        suite,
-        rendered,
-        on.ask,
-        build=on.model.build,
-        parameters=asked_with(template, on.tier),
+async def _examined(one: Asking, asks: Asks, kept: Kept, progress: Callable[[int], None]) -> Examination:
+    return await examine(
+        one.suite,
+        renderer(one.template, one.on.tier),
+        one.on.ask,
+        build=one.on.model.build,
+        parameters=parameters_of(one.template, one.on.tier),
+        asks=asks,
         kept=kept,
-        concurrency=2,
-        progress=lambda done, of, one: progress(done),
+        concurrency=PARALLEL,
+        progress=lambda done, of, last: progress(done),
     )
-    parameters = digest([template.parameters_of(template.variant(on.tier)), template.response_format])
-    binding = Binding(template.told(on.tier), suite.digest, parameters, on.model.build)
-    return Measured(name, on.tier, on.model.name, template, seen, seen.receipt(binding, on.tier, datetime.now(UTC)))
 
 
 def shown(rows: Sequence[Measured]) -> Any:
     made = table("tier", "text", "passed.", "Wilson 95 %.", "tokens in.", "out.", f"USD per {CALLS:,}.", "seconds.")
     for row in rows:
-        count, seen = row.receipt.count, row.examination
+        count, seen = row.count, row.examination
         low, high = wilson_interval(count.passed, count.total, 0.95)
         cost = row.cost_per_call_usd
         made.add_row(
@@ -217,6 +251,17 @@ def shown(rows: Sequence[Measured]) -> Any:
             "unknown" if cost is None else f"{cost * CALLS:.4f}",
             "" if seen.median_seconds is None else f"{seen.median_seconds:.2f}",
         )
+    return made
+
+
+def shown_apart(rows: Sequence[Measured]) -> Any:
+    """By stratum, how many held-out cases pass; None where the template names no variable to tell them apart by."""
+    if not rows or not rows[0].strata:
+        return None
+    made = table("held out", *(f"{row.tier}, {row.text}." for row in rows))
+    counts = [row.by_stratum for row in rows]
+    for name in rows[0].strata:
+        made.add_row(escape(name), *(f"{count[name].passed}/{count[name].total}" for count in counts))
     return made
 
 

@@ -11,10 +11,11 @@ from gateway.cli.prompts.place import PromptId, PromptsFailed
 from gateway.cli.prompts.published import library_store, operator
 from gateway.cli.prompts.trials import say
 from gateway.cli.screen import console, table
+from gateway.library.documents import alarms_of
 from gateway.library.errors import GateShut
 from gateway.library.publishing import utc_now
 from gateway.library.records import Move, Override
-from gateway.library.standing import standing_of
+from gateway.library.standing import Alarm, Standing, standing_of
 from gateway.library.store import NO_POLICY, LibraryStore
 from gateway.settings import load_settings
 from prompts.library import Version
@@ -40,7 +41,9 @@ Where the receipts of that version are still valid, it opens at once.
 HISTORY_HELP = "Show the versions of a prompt, and every move of its labels: when, who, and past which bars."
 STATUS_HELP = """Show for each prompt its versions, where its labels are, and the tiers that each has proved.
 
-Below the table: what has not been proved, or is no longer, and why.
+Below the table: what has not been proved, or is no longer, and why. "(not proved)" and an alarm say that a version is
+under a gated label with its gate shut, as a build, a suite, a bar or the policy is another since: it stays there, and
+is sent only where it has proved itself, or to the safe tier.
 """
 Label = Annotated[str, typer.Option(help="the label to move")]
 Exclude = Annotated[list[str] | None, typer.Option(help="never send the version to this tier; may be repeated")]
@@ -144,7 +147,8 @@ def status(
         reasons: list[str] = []
         for name in names:
             for version in _shown(records.library.versions[name], records.library.labels.get(name, {}).values()):
-                labels = [one for one, at in records.library.labels.get(name, {}).items() if at == version.number]
+                at = records.library.labels.get(name, {})
+                labels = [_marked(name, one, standing) for one, number in at.items() if number == version.number]
                 tiers = _in_order(standing.of(version) or frozenset(), store)
                 shown.add_row(name, str(version.number), ", ".join(labels), tiers, ", ".join(sorted(version.excluded)))
                 gate = store.gate(name, version.number, version.excluded)
@@ -158,7 +162,17 @@ def status(
     for trial in (trial for name in names for trial in records.trials.get(name, {}).values()):
         say(trial)
     for alarm in standing.alarms:
-        console.print(f"[bold red]alarm[/] {escape(alarm)}", highlight=False, soft_wrap=True)
+        if alarm.prompt in names:
+            tell(alarm)
+
+
+def _marked(prompt: str, label: str, standing: Standing) -> str:
+    """With a word for one whose gate is shut: the version serves there, and would not get there now."""
+    return f"{label} (not proved)" if alarms_of(standing, prompt, label) else label
+
+
+def tell(alarm: Alarm) -> None:
+    console.print(f"[bold red]alarm[/] {escape(str(alarm))}", highlight=False, soft_wrap=True)
 
 
 def show_gate(version: Version, gate: Gate) -> None:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import anyio.to_thread
-import orjson
 import typer
 from rich.markup import escape
 
 from gateway.cli.prompts.place import PromptsFailed, home_of, path_of
 from gateway.cli.prompts.published import published_digests
 from gateway.cli.prompts.tiers import counters, lineup_of, targets_of
-from gateway.cli.screen import console, table
+from gateway.cli.screen import console, print_json, table
 from gateway.settings import load_settings
 from prompts.check import Severity
 from prompts.folder import Folder, Prompt, fault_of, load
@@ -76,7 +75,7 @@ def lint_command(
     digests = published_digests(load_settings(), against) if against else {}
     found = asyncio.run(_with_tokens(root, digests)) if tokens else linted(root, digests)
     if json:
-        typer.echo(orjson.dumps(_document(found), option=orjson.OPT_INDENT_2).decode())
+        print_json(_document(found))
     else:
         _show(found)
     raise typer.Exit(1 if found.errors else 0)

@@ -6,7 +6,7 @@ from pathlib import Path
 from gateway.cli.prompts.examining import Tested
 from gateway.cli.prompts.place import PromptsFailed, told
 from gateway.cli.prompts.shown import interval, per_thousand
-from router.gate import ALL, Gate
+from router.gate import ALL, Gate, tally
 
 BEGIN, END = "<!-- measured by pointsman prompts test -->", "<!-- end of what was measured -->"
 HEAD = "| prompt | tier | passed | 95 % interval | proven | bar | holds | tokens in + out | USD per 1,000 | seconds |"
@@ -40,7 +40,7 @@ def table(tested: Sequence[Tested], gates: Mapping[str, Gate]) -> str:
 
 
 def _row(one: Tested, gate: Gate) -> str:
-    count, examination = one.receipt.count, one.examination
+    count, examination = tally(one.receipt, None, ALL, one.fitted), one.examination
     row = next((r for r in gate.rows if r.receipt == one.receipt.id and r.metric == ALL), None)
     failing = [r.metric for r in gate.failing if r.receipt == one.receipt.id]
     cells = (

@@ -6,7 +6,18 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from gateway.cli.prompts.improving import Measured, Subject, find, measure, shown, subject, too_few
+from gateway.cli.prompts.asking import whom_to_ask
+from gateway.cli.prompts.improving import (
+    Asking,
+    Measured,
+    Subject,
+    find,
+    measure,
+    shown,
+    shown_apart,
+    subject,
+    too_few,
+)
 from gateway.cli.prompts.options import (
     AsJson,
     Calls,
@@ -27,18 +38,21 @@ from gateway.cli.prompts.options import (
     variant_path,
     write_draft,
 )  # fmt: skip
-from gateway.cli.prompts.ready import asked, models_of
-from gateway.cli.screen import console, problems
+from gateway.cli.prompts.ready import Ready, asked, models_of
+from gateway.cli.prompts.tiers import lineup_of
+from gateway.cli.screen import console, print_json, problems
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from prompts.library import tier_of
+from prompts.optimise.budget import Purse
 from prompts.optimise.search import Found
+from prompts.suite import Suite
 from prompts.template import Template
 
 
 @dataclass(frozen=True, slots=True)
 class Improved:
-    """What a search has found, and the held-out table. `draft`: None where nothing better was found.
+    """What a search has found and spent, and the held-out table. `draft`: None where nothing better was found.
 
     `rows`: as it is, the draft, then the safe tier, told its own text and, where that is another tier, the draft's.
     """
@@ -96,9 +110,9 @@ def optimise(
     asking = options(tier, budget_calls, budget_usd, seconds, seed, search, writer)
     settings = load_settings()
     about = subject(dir, name)
-    improved = asyncio.run(improve(about, settings, asking))
+    improved = asyncio.run(improve(about, settings, asking, about.held_out))
     if json:
-        console.print_json(data=improved.document())
+        print_json(improved.document())
     else:
         show(about, improved)
     hand_over(dir, about, improved.draft, tier, "optimise", write=write, quiet=json)
@@ -106,29 +120,35 @@ def optimise(
 
 def safe_tier(about: Subject, settings: Settings) -> str:
     models = len(served_catalog(settings).chatting)
-    return tier_of(models - 1, models, about.tiers)
+    return tier_of(models - 1, models, about.policy.tiers)
 
 
-async def improve(about: Subject, settings: Settings, asking: Options) -> Improved:
-    """Raises PromptsFailed, EngineError."""
+async def improve(about: Subject, settings: Settings, asking: Options, suite: Suite) -> Improved:
+    """*suite*: what the texts that might serve are asked in the end, the held-out cases among it. Raises PromptsFailed,
+    EngineError.
+    """
     tier, catalog, safe = asking.tier, served_catalog(settings), safe_tier(about, settings)
+    lineup, purse = lineup_of(settings), Purse(asking.budget)
     wanted = tuple(dict.fromkeys((tier, asking.writer or safe, safe)))
     if warning := too_few(about.bars.of_tier(tier), len(about.held_out.cases), settings.confidence):
         problems.print(warning, highlight=False, markup=False)
-    async with asked(settings, models_of(catalog, about.tiers, wanted)) as on:
-        writer = on[asking.writer or safe]
-        found, purse = await find(about, on[tier], writer, settings, asking.budget, asking.searches, asking.seed)
-        seconds = purse.seconds
-        draft = found.draft(about.template, tier)
-        texts = [("as it is", about.template, on[tier])]
-        if draft is not None:
-            texts.append(("draft", draft, on[tier]))
-        if safe != tier:
-            texts.append(("as it is", about.template, on[safe]))
-        if safe != tier and draft is not None:
-            texts.append((f"that for {tier}", _told_as(draft, tier, safe), on[safe]))
-        rows = await measure(about, texts, settings)
-    return Improved(found, draft, tuple(rows), purse.calls, purse.usd, seconds)
+    async with asked(settings, models_of(catalog, about.policy.tiers, wanted)) as on:
+        ready, needs = Ready(on, lineup, purse), about.suite.needs
+        async with whom_to_ask(ready, settings, about.policy, needs) as asks:
+            writer = on[asking.writer or safe]
+            found = await find(about, on[tier], writer, asks, settings, purse, asking.searches, asking.seed)
+            spent = (purse.calls, purse.usd, purse.seconds)
+            draft = found.draft(about.template, tier)
+            askings = [Asking("as it is", about.template, on[tier], suite)]
+            if draft is not None:
+                askings.append(Asking("draft", draft, on[tier], suite))
+            if safe != tier:
+                askings.append(Asking("as it is", about.template, on[safe], suite))
+            if safe != tier and draft is not None:
+                other = _told_as(draft, tier, safe)
+                askings.append(Asking(f"that for {tier}", other, on[safe], about.held_out))
+            rows = await measure(about, askings, asks, lineup, settings)
+    return Improved(found, draft, tuple(rows), *spent)
 
 
 def _told_as(draft: Template, tier: str, other: str) -> Template:
@@ -146,6 +166,8 @@ def show(about: Subject, improved: Improved) -> None:
         console.print(f"validation: {found.start.passed}/{of} as it is, {best} at best", highlight=False)
     console.print(f"\n{len(about.held_out.cases)} held-out cases, which no search has seen:", highlight=False)
     console.print(shown(improved.rows))
+    if (apart := shown_apart(improved.rows)) is not None:
+        console.print(apart)
 
 
 def hand_over(

@@ -8,10 +8,15 @@ from typing import Any
 from gateway.cli.engines import started
 from gateway.cli.prompts.asking import of_engine
 from gateway.cli.prompts.place import PromptsFailed
+from gateway.cli.prompts.tiers import Target
+from gateway.library.lineup import Lineup
 from gateway.settings import Settings
 from models.catalog import Catalog, Model
+from prompts.answer import Answer
 from prompts.examination import Ask
 from prompts.library import tier_of
+from prompts.message import Message
+from prompts.optimise.budget import Purse
 
 CONTEXT_TOKENS = 4096  # a prompt with its examples and a short answer
 PARALLEL = 2
@@ -24,6 +29,29 @@ class Asked:
     model: Model
     tier: str
     ask: Ask
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Models that run already, for those whom assertions ask. What is asked of them is paid from *purse*, and with that
+    the search ends, not the answer that is being judged.
+    """
+
+    on: Mapping[str, Asked]
+    lineup: Lineup
+    purse: Purse
+
+    @asynccontextmanager
+    async def asking(self, target: Target) -> AsyncIterator[Ask]:
+        ask = self.on[target.tier].ask
+
+        async def paid(messages: Sequence[Message], parameters: Mapping[str, Any]) -> Answer:
+            self.purse.reserve(1)
+            answer = await ask(messages, parameters)
+            self.purse.pay(answer.cost_usd)
+            return answer
+
+        yield paid
 
 
 def models_of(catalog: Catalog, tiers: Sequence[str], wanted: Sequence[str]) -> dict[str, Model]:

@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from gateway.cli.prompts.place import Dir, PromptId, case_of, folder_at, prompt_in, suite_of, told
 from gateway.cli.prompts.variables import Var, Vars, variables
-from gateway.cli.screen import console
+from gateway.cli.screen import console, print_json
 from prompts.message import text_of
 from prompts.render import render
 
@@ -37,7 +37,7 @@ def render_command(
     with told():
         said = render(prompt.template, tier, values, messages)
     if json:
-        typer.echo(orjson.dumps(said.over({}), option=orjson.OPT_INDENT_2).decode())
+        print_json(said.over({}))
         return
     for message in said.messages:
         console.print(f"[bold]{message['role']}[/]")

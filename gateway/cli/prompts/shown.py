@@ -26,8 +26,14 @@ def show(tested: Sequence[Tested], gate: Gate, confidence: float, failures: int)
         )
         shown = table("", "passed.", "95 % interval.", "proven.", "bar.", "holds")
         for what, passed, total, row in counted(one, gate.rows):
-            shown.add_row(what, f"{passed}/{total}", interval(passed, total), *_held(row, passed, total, confidence))
+            shown.add_row(
+                escape(what), f"{passed}/{total}", interval(passed, total), *_held(row, passed, total, confidence)
+            )
         console.print(shown)
+        if one.fitted:
+            asked = one.receipt.count.total
+            says = f"{asked - len(one.fitted)} of {asked} cases count: the text was made from the others"
+            console.print(f"[yellow]{says}[/]", highlight=False)
         console.print(f"[dim]{figures(one)}[/]", highlight=False)
         for row in gate.failing:
             if row.tier == one.target.tier and row.receipt == one.receipt.id:
@@ -126,6 +132,7 @@ def document(tested: Sequence[Tested], gates: Sequence[Gate]) -> dict[str, Any]:
                 "model": one.target.place.model,
                 "build": one.target.place.build,
                 "receipt": one.receipt.document(),
+                "fitted": len(one.fitted),
                 "rows": [
                     {
                         "metric": what,

@@ -6,12 +6,15 @@ from typing import Annotated, Literal
 import typer
 from rich.markup import escape
 
+from gateway.cli.prompts.labels import tell
 from gateway.cli.prompts.place import Dir, PromptsFailed, path_of, written
 from gateway.cli.prompts.published import library_store, operator
 from gateway.cli.prompts.receipts import kept_receipts
 from gateway.cli.screen import console
 from gateway.library.errors import ReceiptRefused
+from gateway.library.publishing import utc_now
 from gateway.library.records import DRAFTS
+from gateway.library.standing import standing_of
 from gateway.library.store import LibraryStore
 from gateway.library.sync import read_folder, sync
 from gateway.settings import Settings, load_settings
@@ -49,8 +52,10 @@ def push(
     settings = load_settings()
     root = path_of(directory)
     with library_store(settings) as store:
+        before = standing_of(store.records(), store.lineup, utc_now())
         done = sync(store, root, author=operator().name, keep=sides[keep])
         taken = take_receipts(settings, store)
+        after = standing_of(store.records(), store.lineup, utc_now(), before)
     for name in done.saved:
         console.print(f"[green]new[/] {name}", highlight=False)
     for name in done.suites:
@@ -62,7 +67,10 @@ def push(
         console.print(f"[bold red]conflict[/] {escape(str(conflict))} (--keep)", highlight=False, soft_wrap=True)
     if taken:
         console.print(f"{taken} receipts", highlight=False)
-    if not (done.saved or done.suites or done.ahead or done.conflicts or taken):
+    for alarm in after.alarms:
+        if alarm not in before.alarms:
+            tell(alarm)
+    if not (done.saved or done.suites or done.ahead or done.conflicts or taken or after.alarms != before.alarms):
         console.print("nothing is new")
     raise typer.Exit(1 if done.conflicts else 0)
 

@@ -9,12 +9,15 @@ import anyio.to_thread
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import delete, func, select
 
 from gateway.learning.receipts import Counted, Overtaken, ReceiptCounter, Shown, outcomes_of, shown_in
+from gateway.ledger.tables import evidence, suite_outcomes
 from gateway.library.lineup import Lineup
 from gateway.library.records import Records
 from gateway.library.store import LibraryStore
 from prompts.assertions.kind import Assertion
+from prompts.fitted import marks
 from prompts.receipt import Receipt, Result
 from prompts.suite import Bars, Case, Suite
 from prompts.template import Template, Text
@@ -134,6 +137,55 @@ async def test_asked_again_a_suite_corrects_and_does_not_add(rig: OpenRig) -> No
         assert tally(await world.count()) == Tally(CASES - 4, CASES)
         await world.add("small", lambda n: n >= 50, minutes=-1)  # an older one that comes late
         assert tally(await world.count()) == Tally(CASES - 4, CASES)
+
+
+@pytest.mark.anyio
+async def test_cases_that_a_text_was_made_from_are_no_outcomes_of_it(rig: OpenRig) -> None:
+    """Of ten thousand they would be no more proof: it was told them."""
+    async with rig(bar="0.8", knowledge_maker=Trusting(bar=PASS_RATE)) as r:
+        world = await anyio.to_thread.run_sync(World, r)
+        made = replace(TEMPLATE, fitted=marks(suite().cases[:90]))
+        await anyio.to_thread.run_sync(lambda: world.prompts.save(made, origin="optimised", author="test"))
+        await world.add("small", template=made)
+        await r.builder.count()
+        found = await anyio.to_thread.run_sync(lambda: list(r.runtime.records.read(template=made.key)))
+        assert tally(found[0].record) == Tally(10, 10)
+        assert await world.answers() == "large"
+
+
+@pytest.mark.anyio
+async def test_what_was_counted_is_kept_while_its_record_or_its_receipt_is_there(rig: OpenRig) -> None:
+    """Or the same cases would be counted twice; and not for longer, or every version ever tested would stay."""
+    async with rig(bar="0.8", knowledge_maker=Trusting(bar=PASS_RATE)) as r:
+        world = await anyio.to_thread.run_sync(World, r)
+        counter: ReceiptCounter = r.builder._receipts
+
+        def rows(connection: Any) -> int:
+            return int(connection.execute(select(func.count()).select_from(suite_outcomes)).scalar_one())
+
+        async def changed(of: Suite) -> int:
+            """How many are left after a change of the library that has nothing to do with receipts."""
+            await anyio.to_thread.run_sync(lambda: world.prompts.add_suite(TEMPLATE.id, of, author="test"))
+            await r.builder.publish()
+            await r.builder.count()
+            with counter._database.connect() as connection:
+                return rows(connection)
+
+        def forgotten() -> None:
+            with counter._database.begin() as connection:
+                connection.execute(delete(evidence))
+
+        await world.add("small")
+        once = tally(await world.count())
+        assert await changed(suite("no")) == 1, "its record is there"
+        assert await changed(suite()) == 1
+        assert tally(await world.count()) == once, "it was not counted anew"
+        await anyio.to_thread.run_sync(forgotten)
+        assert await changed(suite()) == 1, "a receipt is about it"
+        assert await world.count() is None, "and what was forgotten for want of space is not counted again"
+        assert await changed(suite("no")) == 0
+        assert await changed(suite()) == 1, "told anew, in a new record"
+        assert tally(await world.count()) == once
 
 
 @pytest.mark.anyio

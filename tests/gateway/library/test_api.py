@@ -4,15 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import orjson
 import pytest
+from sqlalchemy import insert
 
 from gateway.keys import Grant, Role
+from gateway.ledger.tables import charges
 from gateway.library.lineup import Lineup
+from prompts.promptfile import LabelPolicy, Policy
 from prompts.reference import read_reference
 from prompts.suite_document import document_of
 from prompts.template import Template
@@ -269,3 +273,59 @@ async def test_what_is_not_there_is_not_found(rig: OpenRig) -> None:
         assert {answer.status_code for answer in answers} == {404}
         for wrong in ("/v1/prompts/A%00b", "/v1/prompts//versions", f"/v1/prompts/{'a/' * 200}a"):
             assert (await r.http.get(wrong)).status_code in (400, 404)
+
+
+async def test_a_label_that_is_newly_gated_says_what_its_version_has_not_shown(rig: OpenRig) -> None:
+    """The policy moves nothing; what is under the label is sent to the safe tier, and that can be seen."""
+    async with managed(rig) as r:
+        store = r.runtime.prompts
+        await asyncio.to_thread(store.save, template(), origin="api", author="ann")
+        path = f"{PATH}/labels/staging"
+        assert (await r.http.put(path, json={"version": 1}, headers=NEW)).status_code == 200
+        before = (await r.http.get(path)).json()
+        assert (before["gated"], before["alarms"]) == (False, [])
+
+        def gate_it() -> None:
+            with store.writing() as connection:
+                store.set_policy_in(connection, Policy(labels={"staging": LabelPolicy(gated=True)}))
+
+        await asyncio.to_thread(gate_it)
+        await r.builder.publish()
+        after = (await r.http.get(path)).json()
+        assert (after["version"], after["gated"]) == (1, True)
+        assert [alarm.split(", and ")[0] for alarm in after["alarms"]] == [f"{PROMPT}@1 is staging"] * 2
+        assert all(alarm.endswith("it stays there, and is sent to large alone") for alarm in after["alarms"])
+        [listed] = (await r.http.get("/v1/prompts")).json()["data"]
+        assert listed["alarms"] == {"staging": after["alarms"]}
+        assert listed["tiers"] == {"staging": ["large"]}
+
+
+async def test_a_diff_tells_tokens_and_money_at_the_traffic_that_the_ledger_has(rig: OpenRig) -> None:
+    """As the command does, by the same function: half of a prompt is cached, and costs as the catalogue says."""
+    async with managed(rig) as r:
+        old, new = template(), template("Say yes, and nothing else at all.")
+        for of in (old, new):
+            await asyncio.to_thread(r.runtime.prompts.save, of, origin="api", author="ann")
+        empty = (await r.http.get(f"{PATH}/diff?from=1")).json()
+        assert (empty["traffic"], empty["usd_per_day"], empty["tokens_are_guessed"]) == ([], None, True)
+        row = {"template": old.key, "model": "large", "prompt_tokens": 100, "cached_tokens": 50, "total_seconds": 1.0}
+        row |= {"at": datetime.now(UTC) - timedelta(days=2), "attempts": 1, "outcome": "answered", "streamed": False}
+        gone = {**row, "model": "gone"}
+
+        def charge() -> None:
+            rows = [{"id": str(n), **(gone if n % 4 == 0 else row)} for n in range(800)]
+            with r.builder._database.begin() as connection:
+                connection.execute(insert(charges), rows)
+
+        await asyncio.to_thread(charge)
+        told = (await r.http.get(f"{PATH}/diff?from=1")).json()
+        assert [change["what"] for change in told["changes"]] == ["base: message 0 (system)"]
+        tokens = round(len("Say yes, and nothing else at all.") / 4) - round(len("Say yes.") / 4)
+        assert told["tokens"] == {"small": tokens, "large": tokens}
+        [cost] = told["traffic"]
+        assert (cost["model"], cost["tokens_per_call"], cost["cached_share"]) == ("large", tokens, 0.5)
+        assert cost["calls_per_day"] == pytest.approx(300, rel=0.01)
+        price = r.runtime.catalog.models["large"].price
+        assert price is not None
+        assert cost["usd_per_day"] == pytest.approx(300 * tokens * float(price.input_usd or 0) / 1e6, rel=0.01)
+        assert told["usd_per_day"] == cost["usd_per_day"] > 0

@@ -29,6 +29,7 @@ from gateway.library.records import Override, Who
 from gateway.library.standing import standing_of
 from gateway.library.store import LibraryStore
 from gateway.library.sync import sync
+from prompts.fitted import marks
 from prompts.library import PromptNotFound
 from prompts.promptfile import LabelPolicy, Policy
 from prompts.receipt import Receipt
@@ -45,7 +46,8 @@ from tests.gateway.library.world import CASES, LINEUP, NOW, PROMPT, SUITE, rebui
 from tests.gateway.wire import OpenRig
 
 TIERS = ("small", "large")
-TEMPLATES = [template(), template("Say no."), template("Small only.", tiers=("small",))]
+FITTED = replace(template("Shown half of the cases."), fitted=marks(SUITE.cases[:10]))  # ten of twenty prove 0.74
+TEMPLATES = [template(), template("Say no."), template("Small only.", tiers=("small",)), FITTED]
 OTHER = Suite(tuple(replace(case, id=f"{case.id}x") for case in SUITE.cases), SUITE.bars)
 SUITES = {suite.digest: suite for suite in (SUITE, OTHER)}
 LINEUPS = [LINEUP, rebuilt(LINEUP, ["small"]), rebuilt(LINEUP, ["large"])]
@@ -55,7 +57,7 @@ LIVE = Bar(0.95, margin=0.1)
 WHO = [Who("ann"), Who("boss", frozenset({"boss"}))]
 FILE = "messages: [{role: user, content: 'From a file, NUMBER.'}]\nrouting: {bar: 0.5}\n"
 
-at = st.sampled_from((1, 1, 2, 3, 4))
+at = st.sampled_from((1, 1, 2, 3, 4, 5))
 labels = st.sampled_from(LABELS)
 lineups = st.sampled_from(range(len(LINEUPS)))
 
@@ -68,8 +70,10 @@ class Oracle:
     receipts: list[Receipt] | None = None
 
     def passes(self, of: Template, tier: str, lineup: Lineup) -> bool:
-        """Its last whole run on the build that serves the tier has passed every case, which is what 0.8 of 20 asks."""
-        if self.suite is None:
+        """Its last whole run on the build that serves the tier has passed every case, which is what 0.8 of 20 asks; and
+        its text was made from none of them.
+        """
+        if self.suite is None or of.fitted:
             return False
         build = dict(zip(TIERS, (build for _, build in lineup.models), strict=True))[tier]
         now = lineup.binding(of, tier, build, self.suite)
@@ -126,7 +130,7 @@ class Doors(RuleBasedStateMachine):
         self.workers[0].add_suite(PROMPT, SUITES[which], author="ann")
 
     @rule(
-        number=st.integers(0, 2),
+        number=st.integers(0, 3),
         tiers=st.sets(st.sampled_from(TIERS), min_size=1),
         lineup=lineups,
         passed=st.sampled_from((CASES, CASES, CASES, CASES - 1, 0)),
@@ -349,7 +353,7 @@ async def test_many_admins_at_once_through_the_front_door_never_get_a_failing_ve
             moves = []
             for _ in range(6):
                 seen = chance.choice([NEW, *({"if-match": place} for place in places.values())])
-                body: dict[str, Any] = {"version": chance.randint(1, 3), "excluded": chance.choice([[], ["small"]])}
+                body: dict[str, Any] = {"version": chance.randint(1, 4), "excluded": chance.choice([[], ["small"]])}
                 moves.append(r.http.put(LABEL, json=body, headers=seen))
             of, tier = chance.choice(TEMPLATES), chance.choice(TIERS)
             passed = chance.choice((CASES, CASES, 3))

@@ -165,7 +165,7 @@ def test_another_build_takes_the_tier_away_until_it_has_shown_itself(store: Libr
     move(store, 1, None)
     later = store.serving(rebuilt(LINEUP, ["small"]))
     assert tiers(later) == {"large"}
-    assert "model build changed" in "\n".join(standing_of(later.records(), later.lineup, NOW).alarms)
+    assert "model build changed" in "\n".join(map(str, standing_of(later.records(), later.lineup, NOW).alarms))
     with pytest.raises(GateShut):
         move(later, 1, 1)
     prove(later, of, "small")
@@ -310,7 +310,7 @@ def test_an_override_serves_until_it_runs_out_then_the_safe_tier_alone_and_says_
     assert tiers(store, now=A_DAY) == {"large"}
     ended = standing_of(store.records(), LINEUP, A_DAY)
     assert ended.until is None
-    assert "ran out at 2026-01-02 12:00 UTC: it is sent to large alone" in ended.alarms[0]
+    assert "ran out at 2026-01-02 12:00 UTC: it stays there, and is sent to large alone" in str(ended.alarms[0])
     [logged] = store.history(PROMPT)
     assert (logged.by, logged.override) == ("boss", Override("boss", "the old one leaks", A_DAY))
     assert {row["tier"] for row in logged.failing} == {"small", "large"}
@@ -337,6 +337,26 @@ def test_where_the_gate_is_open_there_is_nothing_to_override(store: LibraryStore
     policy(store, ROLES)
     assert override(store).override is None
     assert standing_of(store.records(), LINEUP, NOW).until is None
+
+
+@pytest.mark.parametrize("bar", ["0.8", "safe-0.2"])
+def test_what_a_labelled_version_serves_by_stays_however_many_others_are_run(
+    store: LibraryStore, monkeypatch: pytest.MonkeyPatch, bar: str
+) -> None:
+    monkeypatch.setattr("gateway.library.store.MOST_RECEIPTS", 2)
+    of, others = ready(store), [template(f"Say {n}.") for n in range(4)]
+    store.add_suite(PROMPT, replace(SUITE, bars=Bars(bar)), author="ann")
+    for minutes in (-2, -1):
+        prove(store, of, "small", "large", after=timedelta(minutes=minutes))
+    move(store, 1, None)
+    for minute, other in enumerate(others):
+        save(store, other)
+        prove(store, other, "small", "large", passed=minute, after=timedelta(minutes=minute))
+    assert store.gate(PROMPT, 1).opens
+    assert tiers(store) == {"small", "large"}
+    kept = [(r.tier, r.made_at - NOW) for r in store.receipts(PROMPT, of.told("small"))]
+    assert sorted(kept) == [(tier, timedelta(minutes=-1)) for tier in ("large", "small")]
+    assert len(store.receipts(PROMPT)) == 2 * (2 + 1)
 
 
 def test_old_receipts_go_and_the_newest_stay(store: LibraryStore, monkeypatch: pytest.MonkeyPatch) -> None:

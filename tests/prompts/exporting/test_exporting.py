@@ -1,6 +1,7 @@
 """What leaves the folder can be read by its tool, and comes back as it was."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from prompts.exporting import FORMATS
 from prompts.folder import load
 from prompts.importing import FORMATS as IMPORTS
 from prompts.suite_file import load_suite
-from prompts.template import Template, Text
+from prompts.template import Template, Text, Variant
 from prompts.writing import yaml_of
 from prompts.yamlfile import parse_yaml
 from tests.prompts.importing.landed import landed, said
@@ -93,3 +94,13 @@ def test_promptfoo_gets_messages_that_are_json_and_the_cases() -> None:
     assert message == {"role": "user", "content": "Say \"{{ q }}\" or {{ '{' }}{ 1 }}"}
     assert document["tests"][0]["assert"] == [{"type": "equals", "value": "a"}]
     assert said(template, {"q": "a"}) == [("user", 'Say "a" or {{ 1 }}')]
+
+
+@pytest.mark.parametrize("name", ["github", "promptfoo"])
+def test_it_is_told_where_nothing_there_says_that_cases_prove_nothing_of_the_text(name: str) -> None:
+    """Whoever brings it back as another prompt has to know: the marks are not in it."""
+    template = Template("a", (Text("user", "Say it."),), variants={"small": Variant((Text("user", "Say a."),))})
+    fitted = replace(template, variants={"small": replace(template.variants["small"], fitted=("0" * 12,))})
+    assert not any("fitted" in told for told in FORMATS[name].write(fitted, None, None).dropped)
+    [told] = [told for told in FORMATS[name].write(fitted, None, "small").dropped if "fitted" in told]
+    assert "1 cases prove nothing" in told

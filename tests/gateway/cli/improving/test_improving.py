@@ -3,16 +3,19 @@ that nothing changes unasked.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.settings import Settings
+from gateway.cli.prompts.published import library_store
+from gateway.settings import Settings, load_settings
 from models.catalog import Catalog
 from models.engine import Call, Engine
 from models.scripted import Say, Script, ScriptedEngine
+from prompts.fitted import marks
 from prompts.folder import load
 from prompts.suite import Split
 from prompts.suite_file import load_suite
@@ -78,7 +81,7 @@ def _never(call: Call) -> Script:
 def document(terminal: Terminal, *arguments: str) -> Any:
     said = terminal.run("prompts", *arguments, "--json")
     assert said.code == 0, said.err
-    return json.loads(said.out[said.out.index("{\n") :])
+    return json.loads(said.out)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -125,6 +128,73 @@ def test_a_downshift_ends_with_a_canary_of_the_draft_where_that_is_asked_for(
     assert "say which version" in terminal.run("prompts", "canary", "turn").err
 
 
+def test_downshift_and_promote_say_the_same_of_a_draft(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    """Word for word, by the cases that no search has seen: the draft itself says which it was made from."""
+    at = ("--dir", str(folder))
+    told = document(terminal, "downshift", "turn", *at, "--search", "examples", "--write")
+    for arguments in (("test", "turn", *at), ("push", *at)):
+        said = terminal.run("prompts", *arguments)
+        assert said.code == 0, said.out + said.err
+    with library_store(load_settings()) as store:
+        rows = [row for row in store.gate("turn", 1).rows if row.tier == "small"]
+    (after,) = told["gate"]["after"]
+    assert [{**after, "why": row.why} for row in rows] == [{name: getattr(row, name) for name in after} for row in rows]
+    assert after["why"] in rows[0].why
+    held_out = len(load_suite(folder / "turn").only(Split.HELD_OUT).cases)
+    assert (after["total"], rows[0].fitted) == (held_out, CASES - held_out)
+
+
+def test_a_run_of_a_fitted_text_says_how_many_cases_count(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    at = ("--dir", str(folder))
+    terminal.run("prompts", "optimise", "turn", *at, "--search", "examples", "--write")
+    said = terminal.run("prompts", "test", "turn", "--tiers", "small", *at)
+    held_out = len(load_suite(folder / "turn").only(Split.HELD_OUT).cases)
+    assert f"{held_out} of {CASES} cases count: the text was made from the others" in said.out
+    assert f"{held_out}/{held_out}" in said.out
+
+
+def test_held_out_cases_are_told_apart_by_the_variables_that_the_prompt_names(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    """By what each text gets right of them; where the last stratum is small, that can be seen."""
+    with (folder / "turn" / "turn.prompt.yaml").open("a", encoding="utf-8") as file:
+        file.write("routing: {stratify_by: [text]}\n")
+    arguments = ("downshift", "turn", "--dir", str(folder), "--search", "examples")
+    rows = document(terminal, *arguments)["held_out"]
+    for row in rows:
+        counts = row["strata"].values()
+        assert [sum(column) for column in zip(*counts, strict=True)] == [row["passed"], row["total"]]
+    said = terminal.run("prompts", *arguments)
+    assert re.search(r"text=word\d+ among some +[01]/1 +1/1 +1/1 +1/1", said.out), said.out
+
+
+def test_a_draft_of_a_draft_was_made_from_the_cases_of_both(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    (folder / "turn" / "turn.small.prompt.yaml").write_text(
+        f"messages: [{{role: user, content: '{{{{ text }}}}'}}]\nfitted: ['{'0' * 12}']\n", encoding="utf-8"
+    )
+    terminal.run("prompts", "optimise", "turn", "--dir", str(folder), "--search", "examples", "--write")
+    suite = load_suite(folder / "turn")
+    seen = marks(suite.only(Split.TRAIN, Split.VALIDATION).cases)
+    assert load(folder).prompts["turn"].template.fitted_on("small") == ("0" * 12, *seen)
+
+
+def test_a_tier_that_the_prompt_is_never_sent_to_is_told_before_anything_is_asked(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    with (folder / "turn" / "turn.prompt.yaml").open("a", encoding="utf-8") as file:
+        file.write("routing: {tiers: [large]}\n")
+    said = terminal.run("prompts", "downshift", "turn", "--dir", str(folder))
+    assert said.code == 1
+    assert "never sent to small" in said.err
+    assert not any(engine.calls for engine in engines.values())
+
+
 def test_a_model_is_asked_as_the_prompt_says_and_for_the_form_that_it_says(
     terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
 ) -> None:
@@ -135,6 +205,55 @@ def test_a_model_is_asked_as_the_prompt_says_and_for_the_form_that_it_says(
         assert engine.calls
         assert all(call.body["temperature"] == 0 for call in engine.calls)
         assert all(call.body["response_format"] == {"type": "json_object"} for call in engine.calls)
+
+
+def test_a_judge_is_asked_in_a_search_as_in_a_test_and_is_paid_from_its_budget(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
+) -> None:
+    """The safe tier's model judges. What the table's answers cost is no part of it, as ever."""
+    judged: list[str] = []
+
+    def judging(call: Call) -> Script:
+        if "You grade" not in call.body["messages"][0]["content"]:
+            return _right(call)
+        judged.append(str(call.body["messages"]))
+        return _said('{"reason": "short", "score": 1, "pass": true}')
+
+    engines["safe"].script = judging
+    rubric = "defaultTest: {assert: [{type: llm-rubric, value: is one word}]}\n"
+    (folder / "turn" / "tests.yaml").write_text(f"gate: {{default: 0.8}}\n{rubric}", encoding="utf-8")
+    arguments = ("downshift", "turn", "--dir", str(folder), "--search", "examples")
+    told = document(terminal, *arguments)
+    assert told["moves"] is True
+    in_search = told["spent"]["calls"] - sum(trial["of"] for trial in told["trials"])
+    assert 0 < in_search < len(judged)
+    short = document(terminal, *arguments, "--budget-calls", "60")
+    assert 60 <= short["spent"]["calls"] <= 64, "answers were kept, judgements end it"
+    assert short["ended"] == "the budget of 60 calls is spent"
+    engines["safe"].script = lambda call: _said('{"reason": "long", "score": 0, "pass": false}')
+    assert document(terminal, *arguments)["held_out"][0]["passed"] == 0
+
+
+def test_answers_are_compared_by_the_embedder_in_a_search_as_in_a_test(
+    terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def embed(texts: list[str]) -> list[list[float]]:
+        return [[float(text == name) for name in (*LABELS, "neither")] for text in texts]
+
+    monkeypatch.setattr("gateway.cli.prompts.asking.local_embedder", lambda: embed)
+    path = folder / "turn" / "cases.jsonl"
+    alike = '"equals", "weight": 0, "value": "L"}, {"type": "similar", "threshold": 0.9, "value": "L"}'
+    lines = [
+        line.replace(f'"equals", "value": "{name}"}}', alike.replace('"L"', f'"{name}"'))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        for name in LABELS
+        if f'"{name}"' in line
+    ]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert document(terminal, "optimise", "turn", "--dir", str(folder))["held_out"][0]["passed"] > 0
+    engines["little"].script = _never
+    again = document(terminal, "optimise", "turn", "--dir", str(folder), "--budget-calls", "200", "--seed", "3")
+    assert again["held_out"][0]["passed"] > 0, "kept from before"
 
 
 def test_nothing_is_written_unless_that_is_asked_for(
@@ -212,7 +331,9 @@ def test_a_prompt_is_drafted_and_says_whose_each_part_is(
     template = load(folder).prompts["way/find"].template
     assert "Look at the number." in str(template.messages[0])
     assert all(name in str(template.messages[0]) for name in LABELS)
-    assert len(load_suite(folder / "way" / "find").cases) == 6
+    suite = load_suite(folder / "way" / "find")
+    assert len(suite.cases) == 6
+    assert template.fitted == marks(suite.cases), "the model that wrote was shown them all"
     assert terminal.run("prompts", *arguments, "--write").code == 1  # a draft replaces nothing
 
 

@@ -199,3 +199,31 @@ def test_lint_notes_what_differs_from_a_label(world: World) -> None:
     (world.prompts / "sort/sort.prompt.yaml").write_text(NEW)
     [finding] = json.loads(world.run("lint", "--json", "--against", "staging"))["findings"]
     assert finding["code"] == "changed"
+
+
+def test_a_policy_that_newly_gates_a_label_moves_nothing_and_push_and_status_say_so(world: World) -> None:
+    policy = world.prompts / "library.yaml"
+    world.run("push")
+    world.run("promote", "sort", "1", "--label", "staging")
+    assert "alarm" not in world.run("status")
+    policy.write_text(policy.read_text().replace("staging: {}", "staging: {gated: true}"))
+    said = " ".join(world.run("push").split())
+    assert "alarm sort@1 is staging, and small has not shown all: no receipt" in said
+    assert "it stays there, and is sent to large alone" in said
+    assert "alarm" not in world.run("push"), "once is enough; status has it"
+    shown = world.run("status")
+    assert re.search(r"sort +1 +staging \(not proved\) +large", shown), shown
+    assert "alarm sort@1 is staging" in shown
+    world.run("test", "sort")
+    assert "not proved" not in world.run("status")
+
+
+def test_a_bar_that_is_raised_does_the_same(world: World) -> None:
+    world.run("test", "sort")
+    world.run("push")
+    world.run("promote", "sort", "1", "--role", "owner")
+    tests = world.prompts / "sort/tests.yaml"
+    tests.write_text(tests.read_text().replace("default: 0.8", "default: 0.9"))
+    assert "alarm sort@1 is production, and small has not shown all" in world.run("push")
+    assert re.search(r"sort +1 +production \(not proved\) +large", world.run("status"))
+    assert "alarm" not in world.run("push")

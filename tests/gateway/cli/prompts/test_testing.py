@@ -184,3 +184,20 @@ def test_kept_answers_are_bounded_and_the_newest_stay(tmp_path: Path, monkeypatc
     with kept_answers(path) as kept:
         assert [kept.get(str(number)) is not None for number in range(9)] == [False] * 6 + [True] * 3
         assert kept.get("8") == Answer("8", prompt_tokens=8)
+
+
+def test_results_are_told_apart_by_the_variables_that_the_prompt_names_and_not_gated(
+    world: World, tmp_path: Path
+) -> None:
+    prompt, tests = world.prompts / "sort/sort.prompt.yaml", world.prompts / "sort/tests.yaml"
+    said = prompt.read_text().replace("    text:", "    kind: {type: string, default: '[plain]'}\n    text:")
+    prompt.write_text(f"{said}routing: {{stratify_by: [kind]}}\n".replace("{{ text }}", "{{ kind }} {{ text }}"))
+    small = world.prompts / "sort/sort.small.prompt.yaml"
+    small.write_text(small.read_text().replace("{{ text }}", "{{ kind }} {{ text }}"))
+    tests.write_text(tests.read_text().replace("vars: {text: 'x3 a'}", "vars: {text: 'x3 a', kind: odd}"))
+    world.plays["small"] = wrong_on(3)
+    shown = world.run("test", "sort", "--tiers", "small", "--json", "out.json", code=1)
+    assert re.search(r"kind=\[plain\] +19/19", shown), shown
+    assert re.search(r"kind=odd +0/1", shown), shown
+    [run] = json.loads((tmp_path / "out.json").read_bytes())["runs"]
+    assert {row["metric"]: row["bar"] for row in run["rows"]}["kind=odd"] is None
