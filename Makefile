@@ -97,11 +97,14 @@ $(CLIENTS)/.clients: requirements/clients.lock | $(VENV)/.dev
 # torch comes first and by itself: TORCH_BUILD says which build, e.g. of a folder or an index. The plain one of Linux is
 # for GPUs, 2 GB larger, and works without one. Then what is locked, then this project: its code, and its vLLM plugin.
 TORCH_BUILD ?= torch==2.13.0
-$(TORCH)/.torch: requirements/torch.lock | $(VENV)/.dev
+$(TORCH)/.packages: requirements/torch.lock | $(VENV)/.dev
 	@echo "Installing torch and hash-locked packages (requirements/torch.lock) into $(TORCH) ..."
 	@$(PYTHON) -m venv --clear $(TORCH)
 	@$(TORCH)/bin/pip install --disable-pip-version-check --quiet $(TORCH_BUILD)
 	@VIRTUAL_ENV=$(TORCH) $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements/torch.lock
+	@touch $@
+
+$(TORCH)/.torch: $(TORCH)/.packages pyproject.toml
 	@VIRTUAL_ENV=$(TORCH) PATH="$(abspath $(BIN)):$$PATH" $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 

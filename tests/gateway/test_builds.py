@@ -1,5 +1,7 @@
 """Two builds of the same weights are two models: what one has proved says nothing about the other."""
 
+from typing import Any
+
 import pytest
 import yaml
 
@@ -18,6 +20,11 @@ pytestmark = pytest.mark.anyio
 
 WEIGHTS = {"sha256": "0123456789abcdef" * 4, "size_bytes": 1, "sources": [{"folder": "/models/tiny"}]}
 PRICES = {"small": "0.1", "whole": "0.5", "large": "1"}
+ROWS: dict[str, dict[str, Any]] = {
+    "small": {"engine": "vllm", "checkpoint": WEIGHTS, "numerics": {"quantization": "nf4"}},
+    "whole": {"engine": "vllm", "checkpoint": WEIGHTS},
+    "large": {"engine": "scripted"},
+}
 CATALOG = yaml.safe_dump(
     {
         "models": [
@@ -28,13 +35,7 @@ CATALOG = yaml.safe_dump(
                 "price": {"input_usd": PRICES[name], "output_usd": PRICES[name]},
                 **engine,
             }
-            for tier, (name, engine) in enumerate(
-                {
-                    "small": {"engine": "vllm", "checkpoint": WEIGHTS, "numerics": {"quantization": "nf4"}},
-                    "whole": {"engine": "vllm", "checkpoint": WEIGHTS},
-                    "large": {"engine": "scripted"},
-                }.items()
-            )
+            for tier, (name, engine) in enumerate(ROWS.items())
         ]
     }
 )

