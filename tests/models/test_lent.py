@@ -63,7 +63,9 @@ async def test_it_is_given_back_once() -> None:
 async def test_what_a_server_of_vllm_says_of_itself_is_read_at_its_place() -> None:
     """By each process of ours that is scraped; other engines' servers are not asked."""
     folder = {"sha256": "0123456789abcdef" * 4, "size_bytes": 1, "sources": [{"folder": "/m"}]}
-    row = Model.model_validate({**MODEL.model_dump(), "engine": "vllm", "checkpoint": folder})
+    row = Model.model_validate(
+        {"name": "small", "engine": "vllm", "tier": 0, "context_tokens": 100, "checkpoint": folder}
+    )
     async with saying(http(SAID)) as address:
         for model, read in ((row, READ), (MODEL, None)):
             engine = LentEngine(model, lambda: None)
