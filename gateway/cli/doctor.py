@@ -6,26 +6,28 @@ import shutil
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from rich.markup import escape
 
-from gateway.builder import model_store
+from gateway.cli.models import is_here, weights_bytes
 from gateway.cli.screen import console
 from gateway.served import served_catalog
 from gateway.settings import load_settings
+from models.catalog import CHECKPOINT_ENGINES
+from models.torch_python import NoTorch, torch_python
+from models.vllm.hardware import find_hardware
 
 GIBIBYTE = 2**30
 LEAST_PYTHON = (3, 11)
 WORKING_MEMORY_BYTES = GIBIBYTE  # beside the weights: caches of two engines and the gateway itself
 
+NEED_TORCH = ("torch", "transformers")
+
 # module -> (extra, what it is for)
 EXTRAS = {
     "xllamacpp": ("llamacpp", "runs GGUF models on this machine"),
     "wordllama": ("embedder", "makes embeddings on this machine"),
-    "vllm": ("vllm", "serves on GPUs"),
     "litellm": ("litellm", "calls hosted providers"),
-    "bitsandbytes": ("compress", "makes models smaller"),
     "sklearn": ("fit", "learns difficulty from outcomes"),
     "psycopg": ("postgres", "keeps the ledger in PostgreSQL"),
     "redis": ("redis", "shares limits between replicas"),
@@ -45,7 +47,7 @@ class Finding:
 
 def doctor() -> None:
     """Say what this machine has and lacks for Pointsman, and how to get it; exit status 1 if serving cannot work."""
-    findings = [_python(), _memory(), _disk(), _weights(), _engine_wheel(), _gpu(), *_extras()]
+    findings = [_python(), _memory(), _disk(), _weights(), _engine_wheel(), _torch(), _gpu(), *_extras()]
     for finding in findings:
         mark = "[green]ok  [/]" if not finding.remedy else "[bold red]lack[/]" if finding.needed else "[yellow]opt [/]"
         console.print(f"{mark} {finding.subject:<14} {escape(finding.found)}", highlight=False, soft_wrap=True)
@@ -60,8 +62,8 @@ def _python() -> Finding:
 
 
 def _memory() -> Finding:
-    weights_bytes = sum(m.file.size_bytes for m in served_catalog(load_settings()) if m.file is not None)
-    need_bytes = 2 * weights_bytes + WORKING_MEMORY_BYTES  # llama.cpp repacks 4-bit weights for the processor
+    served_bytes = sum(map(weights_bytes, served_catalog(load_settings())))
+    need_bytes = 2 * served_bytes + WORKING_MEMORY_BYTES  # llama.cpp repacks 4-bit weights for the processor
     try:
         have_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -78,10 +80,7 @@ def _disk() -> Finding:
     while not folder.exists():
         folder = folder.parent
     free_bytes = shutil.disk_usage(folder).free
-    store = model_store(settings)
-    missing_bytes = sum(
-        m.file.size_bytes for m in served_catalog(settings) if m.file is not None and not store.has(m.file)
-    )
+    missing_bytes = sum(weights_bytes(m) for m in served_catalog(settings) if not is_here(settings, m))
     remedy = "free some space, or set POINTSMAN_CACHE_DIR to a larger disk" if free_bytes < missing_bytes else ""
     found = (
         f"{free_bytes / GIBIBYTE:.1f} GiB free at {settings.cache_dir}, {missing_bytes / GIBIBYTE:.1f} still to fetch"
@@ -91,8 +90,7 @@ def _disk() -> Finding:
 
 def _weights() -> Finding:
     settings = load_settings()
-    store = model_store(settings)
-    missing = [m.name for m in served_catalog(settings) if m.file is not None and not store.has(m.file)]
+    missing = [m.name for m in served_catalog(settings) if weights_bytes(m) and not is_here(settings, m)]
     remedy = "pointsman models pull (pointsman serve does it too)" if missing else ""
     return Finding("weights", f"missing: {', '.join(missing)}" if missing else "all here", remedy, needed=False)
 
@@ -104,11 +102,23 @@ def _engine_wheel() -> Finding:
     return Finding("llama.cpp", "not installed", ".venv/bin/pip install -e '.[llamacpp]'")
 
 
+def _torch() -> Finding:
+    """Needed only where a served model is loaded by it; the commands that make models smaller need it too."""
+    settings = load_settings()
+    needed = [m.name for m in served_catalog(settings) if m.engine in CHECKPOINT_ENGINES]
+    purpose = f"runs {', '.join(needed)}" if needed else "runs vLLM and transformers, and makes models smaller"
+    try:
+        return Finding("torch", f"{torch_python(NEED_TORCH, settings.torch_python)}, {purpose}")
+    except NoTorch as error:
+        return Finding("torch", purpose, str(error), needed=bool(needed))
+
+
 def _gpu() -> Finding:
-    device = Path("/proc/driver/nvidia/version")
-    if device.exists():
-        return Finding("GPU", device.read_text(encoding="utf-8").splitlines()[0])
-    return Finding("GPU", "none found; models run on the processor")
+    found = find_hardware()
+    if found.platform == "cpu":
+        return Finding("GPU", "none found; models run on the processor")
+    memory = f"{found.memory_bytes / GIBIBYTE:.0f} GiB, compute capability {'.'.join(map(str, found.capability))}"
+    return Finding("GPU", f"{found.devices} x {found.name}, {memory}")
 
 
 def _extras() -> list[Finding]:

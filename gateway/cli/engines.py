@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from gateway.builder import make_engines, model_store, until_ready
+from gateway.builder import make_engines, until_ready
 from gateway.cli.models import fetch
 from gateway.settings import Settings
 from models.catalog import Catalog, CatalogError, Model
@@ -16,8 +16,7 @@ READY_TIMEOUT_SECONDS = 600.0  # a large file from a slow disk
 @asynccontextmanager
 async def started(settings: Settings, row: Model) -> AsyncIterator[Engine]:
     """Raises CatalogError where it cannot become ready, StoreError where its weights cannot be had."""
-    if row.file is not None:
-        await asyncio.to_thread(fetch, model_store(settings), row, row.file)
+    await asyncio.to_thread(fetch, settings, row)
     engine = make_engines(Catalog({row.name: row}, {}), settings)[row.name][0]
     await engine.start()
     try:

@@ -8,13 +8,13 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from gateway.builder import make_engines, model_store
+from gateway.builder import make_engines
 from gateway.cli.models import fetch
 from gateway.served import served_catalog
 from gateway.settings import load_settings
 from models.catalog import Catalog
 from models.engine import Call, Engine, EngineState
-from models.llamacpp import LlamaCppEngine
+from models.process import ProcessEngine
 from tests.bench.grid import Cell, Grid
 from tests.bench.measure import cpu_seconds, family, resident_bytes
 
@@ -37,12 +37,11 @@ async def measure_models() -> list[Grid]:
     catalog = served_catalog(settings.model_copy(update={"models": ("all",)}))
     local = Catalog({m.name: m for m in catalog if m.file is not None}, {})
     for model in local:
-        assert model.file is not None
-        fetch(model_store(settings), model, model.file)
+        fetch(settings, model)
     rows: list[list[Cell]] = []
     for name, replicas in make_engines(local, settings).items():
         engine = replicas[0]
-        assert isinstance(engine, LlamaCppEngine)
+        assert isinstance(engine, ProcessEngine)
         rows.append([name, *await _measured(engine)])
     return [
         Grid(
@@ -61,7 +60,7 @@ async def measure_models() -> list[Grid]:
     ]
 
 
-async def _measured(engine: LlamaCppEngine) -> list[Cell]:
+async def _measured(engine: ProcessEngine) -> list[Cell]:
     start = time.perf_counter()
     await engine.start()
     try:
