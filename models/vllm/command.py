@@ -170,12 +170,12 @@ def _environment(model: Model, hardware: Hardware) -> dict[str, str]:
     if model.numerics.attention_budget_tokens is not None:
         environment[SPARSE_BUDGET] = str(model.numerics.attention_budget_tokens)
     if hardware.platform == "cpu":
-        threads = min(model.threads or hardware.cores, hardware.cores)
+        cores = (hardware.core_ids or tuple(range(hardware.cores)))[: model.threads]
         environment |= {
             "VLLM_CPU_KVCACHE_SPACE": str(model.vllm.kv_cache_gib),
             # By itself vLLM keeps one core back, half of a small machine.
-            "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}" if threads > 1 else "0",
-            "OMP_NUM_THREADS": str(threads),
+            "VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores)),
+            "OMP_NUM_THREADS": str(len(cores)),
             "GOMP_SPINCOUNT": SPIN_COUNT,
         }
     return environment

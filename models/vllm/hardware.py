@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -16,7 +17,9 @@ Platform = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """`memory_bytes` of one device; `capability` of a GPU in NVIDIA's words, (9, 0) of an H100."""
+    """`memory_bytes` of one device; `capability` of a GPU in NVIDIA's words, (9, 0) of an H100. `core_ids`: which cores
+    we may use, where that is known.
+    """
 
     platform: Platform
     memory_bytes: int
@@ -24,6 +27,7 @@ class Hardware:
     cores: int = 1
     capability: tuple[int, int] = (0, 0)
     name: str = ""
+    core_ids: tuple[int, ...] = ()
 
 
 # For a machine that is not this one.
@@ -67,4 +71,7 @@ def gpus_told(text: str, cores: int) -> Hardware | None:
 
 def processor() -> Hardware:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Hardware("cpu", memory_bytes, cores=len(os.sched_getaffinity(0)))
+    if sys.platform != "linux":
+        return Hardware("cpu", memory_bytes, cores=os.cpu_count() or 1)
+    core_ids = tuple(sorted(os.sched_getaffinity(0)))  # a container may have some in the middle
+    return Hardware("cpu", memory_bytes, cores=len(core_ids), core_ids=core_ids)

@@ -25,6 +25,7 @@ from models.vllm.diagnosis import ADDRESS_IN_USE, SPARSE_ACTIVE, diagnosis_of
 POLL_SECONDS = 0.25
 PROBE_TIMEOUT_SECONDS = 300.0  # the first request compiles what is compiled lazily: 9 s were seen for log-probabilities
 END_SECONDS = 3.0  # less than the keeper's patience, so that the server's processes end before ours is killed
+LOG_SECONDS = 5.0  # that the log may be behind an answer
 LOG_LINES = 400  # kept to say what went wrong; a trace of vLLM's has a hundred
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: between fork and exec little may be done
@@ -106,7 +107,7 @@ class Server:
             return self._why(f"it is healthy and refuses the first request: {error.code} {said}")
         except (OSError, ValueError, LookupError) as error:
             return self._why(f"it is healthy and does not answer the first request: {error}")
-        if self._settings["sparse"] and not self._sparse_active.wait(POLL_SECONDS):
+        if self._settings["sparse"] and not self._sparse_active.wait(LOG_SECONDS):
             return (
                 "it serves with dense attention, though the row has a budget: the plugin of models.sparse is not active"
             )

@@ -48,8 +48,17 @@ def test_the_command_is_that_which_serves_on_a_processor() -> None:
     assert option(command, "--max-model-len") == "4096"
     assert option(command, "--max-num-seqs") == "3"
     assert "--enforce-eager" in command.argv
-    assert command.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0-1"
+    assert command.environment["VLLM_CPU_OMP_THREADS_BIND"] == "0,1"
+    assert command.environment["OMP_NUM_THREADS"] == "2"
     assert command.environment["VLLM_CPU_KVCACHE_SPACE"] == "2"
+
+
+def test_cores_are_those_that_a_container_may_use() -> None:
+    inside = replace(CPU, cores=3, core_ids=(4, 6, 7))
+
+    assert written(row(), hardware=inside).environment["VLLM_CPU_OMP_THREADS_BIND"] == "4,6,7"
+    assert written(row(threads=2), hardware=inside).environment["VLLM_CPU_OMP_THREADS_BIND"] == "4,6"
+    assert written(row(threads=9), hardware=inside).environment["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.parametrize("hardware", [CPU, H100])

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import anyio.to_thread
 import orjson
 import pytest
 
@@ -68,8 +69,16 @@ async def until_state(engine: ProcessEngine, *states: EngineState) -> Health:
 
 
 def worker_of(folder: Path) -> int:
-    """The newest process that the stand-in has started, as vLLM starts its engine."""
-    return int(re.findall(r"^worker (\d+)$", (folder / "log").read_text(encoding="utf-8"), re.MULTILINE)[-1])
+    """The newest process that the stand-in has started, as vLLM starts its engine. A thread writes the log, which
+    may come later than the first answer.
+    """
+
+    def told() -> list[str]:
+        log = folder / "log"
+        return re.findall(r"^worker (\d+)$", log.read_text(encoding="utf-8"), re.MULTILINE) if log.exists() else []
+
+    until(lambda: bool(told()), STATE_TIMEOUT_SECONDS, "the stand-in says what it has started")
+    return int(told()[-1])
 
 
 async def test_it_is_ready_once_it_has_answered_and_ends_with_all_it_started(tmp_path: Path) -> None:
@@ -146,11 +155,7 @@ async def test_a_server_that_dies_is_started_again_and_nothing_of_it_is_left(tmp
 
 async def test_stopping_while_it_loads_ends_it(tmp_path: Path) -> None:
     async with kept(tmp_path, "hangs") as engine:
-        log = tmp_path / "log"
-        async with asyncio.timeout(STATE_TIMEOUT_SECONDS):
-            while not log.exists() or "worker" not in log.read_text(encoding="utf-8"):  # noqa: ASYNC110  # a file
-                await asyncio.sleep(0.01)
-        worker = worker_of(tmp_path)
+        worker = await anyio.to_thread.run_sync(worker_of, tmp_path)
         await engine.stop()
 
         until(lambda: not alive(worker), END_TIMEOUT_SECONDS, "all of it has ended")
