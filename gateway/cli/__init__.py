@@ -21,7 +21,10 @@ from gateway.ledger.database import DatabaseError
 from gateway.limits.budgets import BudgetError
 from gateway.settings import SettingsError
 from models.catalog import CatalogError
+from models.checkpoint import CheckpointError
+from models.job import JobFailed
 from models.store import StoreError
+from models.torch_python import NoTorch
 from router.through import ThroughFailed
 
 app = typer.Typer(
@@ -53,6 +56,9 @@ OPERATOR_ERRORS = (
     SettingsError,
     CatalogError,
     StoreError,
+    NoTorch,
+    JobFailed,
+    CheckpointError,
     DatabaseError,
     KeyNotFound,
     BudgetError,
