@@ -145,18 +145,24 @@ class SparseImpl(dense.CPUAttentionBackendImpl):
         output_scale: torch.Tensor | None = None,
         output_block_scale: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        work = attn_metadata.work if isinstance(attn_metadata, SparseMetadata) else None
-        if work is None or self._reads_all(layer):
+        step = attn_metadata if isinstance(attn_metadata, SparseMetadata) else None
+        if step is None or step.work is None or self._reads_all(layer):
             return super().forward(
                 layer, query, key, value, kv_cache, attn_metadata, output, output_scale, output_block_scale
             )
-        if attn_metadata.rest is not None:
-            super().forward(layer, query, key, value, kv_cache, attn_metadata.rest, output)
-        shape = (-1, self.num_heads, self.head_size)
-        cache = self._cache_of(layer, kv_cache)
-        table, heads = attn_metadata.block_table, output.view(shape)
+        if step.rest is not None:
+            super().forward(layer, query, key, value, kv_cache, step.rest, output)
+        work, heads = step.work, (-1, self.num_heads, self.head_size)
         self._decode(
-            query.view(shape), cache, table, work.tokens, work.requests, work.lengths, self._pages, self.scale, heads
+            query.view(heads),
+            self._cache_of(layer, kv_cache),
+            step.block_table,
+            work.tokens,
+            work.requests,
+            work.lengths,
+            self._pages,
+            self.scale,
+            output.view(heads),
         )
         return output
 

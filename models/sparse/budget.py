@@ -68,7 +68,9 @@ def budget_from(environment: Mapping[str, str]) -> Budget | None:
             values[field.name] = int(text)
     budget = Budget(**values)
     if budget.page_tokens not in PAGE_TOKENS:
-        raise SparseRefused(f"{PREFIX}PAGE_TOKENS is {budget.page_tokens}: it may be {', '.join(map(str, PAGE_TOKENS))}")
+        raise SparseRefused(
+            f"{PREFIX}PAGE_TOKENS is {budget.page_tokens}: it may be {', '.join(map(str, PAGE_TOKENS))}"
+        )
     if budget.recent_tokens < 1:
         raise SparseRefused(f"{PREFIX}RECENT_TOKENS is 0: the newest page is always read, so it takes 1 or more")
     budget.pages()

@@ -39,9 +39,31 @@ class Step(ctypes.Structure):
     """`Step` of decode.cpp."""
 
     _fields_ = (
-        *((name, Address) for name in "query output cache bounds table tokens requests lengths chosen".split()),
-        *((name, Long) for name in "query_stride output_stride table_stride block_stride head_stride".split()),
-        *((name, Int) for name in "count kv_heads group dim block page keep sink recent layout threads".split()),
+        ("query", Address),
+        ("output", Address),
+        ("cache", Address),
+        ("bounds", Address),
+        ("table", Address),
+        ("tokens", Address),
+        ("requests", Address),
+        ("lengths", Address),
+        ("chosen", Address),
+        ("query_stride", Long),
+        ("output_stride", Long),
+        ("table_stride", Long),
+        ("block_stride", Long),
+        ("head_stride", Long),
+        ("count", Int),
+        ("kv_heads", Int),
+        ("group", Int),
+        ("dim", Int),
+        ("block", Int),
+        ("page", Int),
+        ("keep", Int),
+        ("sink", Int),
+        ("recent", Int),
+        ("layout", Int),
+        ("threads", Int),
         ("scale", ctypes.c_float),
     )
 
@@ -50,9 +72,16 @@ class Update(ctypes.Structure):
     """`Update` of decode.cpp."""
 
     _fields_ = (
-        *((name, Address) for name in "key slots bounds".split()),
+        ("key", Address),
+        ("slots", Address),
+        ("bounds", Address),
         ("key_stride", Long),
-        *((name, Int) for name in "tokens kv_heads dim page layout threads".split()),
+        ("tokens", Int),
+        ("kv_heads", Int),
+        ("dim", Int),
+        ("page", Int),
+        ("layout", Int),
+        ("threads", Int),
     )
 
 

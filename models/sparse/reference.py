@@ -38,7 +38,7 @@ def widen(bounds: torch.Tensor, key: torch.Tensor, slots: torch.Tensor, page_tok
 
 
 def scores(query: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
-    """The most that any of the *query* heads (group, dim) can find in each page of *bounds* (pages, 2 * dim): (pages)."""
+    """The most that a key of each page of *bounds* (pages, 2 * dim) can give any *query* head (group, dim): (pages)."""
     halves = torch.cat([query.clamp(min=0), query.clamp(max=0)], -1).float()
     return (bounds.float() @ halves.T).amax(-1)
 
@@ -99,7 +99,9 @@ def decode(
     kv_heads, group = cache.blocks.shape[1], query.shape[1] // cache.blocks.shape[1]
     size, page = cache.block_tokens, cache.page_tokens
     read = torch.full((len(tokens), kv_heads, pages.keep), -1, dtype=torch.int32)
-    for i, (token, request, length) in enumerate(zip(tokens.tolist(), requests.tolist(), lengths.tolist(), strict=True)):
+    for i, (token, request, length) in enumerate(
+        zip(tokens.tolist(), requests.tolist(), lengths.tolist(), strict=True)
+    ):
         block = table[request, : -(-length // size)].long()
         page_ids = (block[:, None] * (size // page) + torch.arange(size // page)).flatten()[: -(-length // page)]
         for head in range(kv_heads):
