@@ -157,12 +157,10 @@ class Report:
             part, case, way, self.card.timed(call), self.card.replayed(call), moved / self.card.bytes_per_us, error
         )
         best = min(x for x in (row.launched_us, row.graph_us, math.inf) if x is not None)
-        cells = (
-            case, way, figure(row.launched_us), figure(row.graph_us), figure(row.limit_us), f"{row.limit_us / best:.0%}",
-            "" if error is None else f"{error:.1e}",
-        )  # fmt: skip
+        times = (figure(us) for us in (row.launched_us, row.graph_us, row.limit_us))
+        share = f"{row.limit_us / best:.0%}"
         assert self._table is not None
-        self._table.add(*cells)
+        self._table.add(case, way, *times, share, "" if error is None else f"{error:.1e}")
         self.rows.append(row)
 
 

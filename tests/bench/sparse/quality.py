@@ -86,14 +86,15 @@ def seen_pages(query: torch.Tensor, key: torch.Tensor, budget: Budget, *, window
 class Reader:
     """A model that has read a prefix and goes on from it as often as asked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.bfloat16, *, with_tokens: bool = True) -> None:
         AttentionInterface.register("by_pages", attend)
         AttentionMaskInterface.register("by_pages", sdpa_mask)
-        self.tokens = AutoTokenizer.from_pretrained(folder)
-        self.model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="by_pages", dtype=torch.bfloat16)
+        self.tokens = AutoTokenizer.from_pretrained(folder) if with_tokens else None
+        self.model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="by_pages", dtype=dtype)
         self.model.eval()
 
     def ids(self, text: str) -> list[int]:
+        assert self.tokens is not None
         return list(self.tokens.encode(text, add_special_tokens=False))
 
     @torch.inference_mode()
