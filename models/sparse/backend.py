@@ -209,7 +209,7 @@ def check_engine(config: Any, isa: str, block_tokens: int, dim: int, budget: Bud
 def check_layer(layer: dense.CPUAttentionBackendImpl) -> None:
     """Raises SparseRefused for a layer that attends in another way than by softmax over the whole context."""
     if layer.attn_type != AttentionType.DECODER:
-        raise _refused(f"the model has attention of the kind {layer.attn_type}")
+        raise _refused(f"the model has attention of the kind {AttentionType(layer.attn_type).value}")
     if layer.sliding_window != -1:
         raise _refused("the model has layers with a sliding window")
     if layer.is_fp8_kv_cache or layer.kv_cache_dtype != CAST_CACHE:

@@ -30,6 +30,7 @@ ENVIRONMENT = {
     "POINTSMAN_SPARSE_DENSE_BELOW_TOKENS": "300",
     "POINTSMAN_SPARSE_DENSE_LAYERS": "1",
 }
+OTHERS = ("POINTSMAN_SPARSE", "TRITON_INTERPRET")  # of the environment: what other tests or a person may have set
 ENGINE = {"dtype": "float32", "max_model_len": 1024, "max_num_batched_tokens": 128, "enable_prefix_caching": True}
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.filterwarnings("ignore")]  # of vLLM's and transformers' own
@@ -48,7 +49,7 @@ class Model:
         done = subprocess.run(
             [sys.executable, "-m", "tests.with_torch.sparse.generate"],
             input=json.dumps(question),
-            env={**{k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN_SPARSE")}, **environment},
+            env={**{k: v for k, v in os.environ.items() if not k.startswith(OTHERS)}, **environment},
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
