@@ -21,7 +21,12 @@ def main() -> None:
         from tests.bench.sparse import steps
 
         steps.measure(
-            asked.folder, asked.context or [4096, 8192, 16384], asked.batch or [1], asked.block, asked.cache_gib
+            asked.folder,
+            asked.context or [4096, 8192, 16384],
+            asked.batch or [1],
+            asked.block,
+            asked.cache_gib,
+            asked.shared,
         )
     else:
         from tests.bench.sparse import quality
@@ -47,9 +52,10 @@ def _asked() -> argparse.Namespace:
         part.add_argument("--batch", type=int, nargs="+")
     steps.add_argument("--block", type=int, default=32, help="tokens of a block of vLLM's cache (32)")
     steps.add_argument("--cache-gib", type=int, default=2, help="memory for the cache (2)")
+    steps.add_argument("--shared", action="store_true", help="requests of a batch share all but their last token")
     quality.add_argument("--budget", type=int, nargs="+", metavar="TOKENS", help="(512 1024 2048)")
     quality.add_argument("--places", type=int, default=2, help="of the text whose likelihood is taken (2)")
-    quality.add_argument("--questions", type=int, default=24, help="of the list (24)")
+    quality.add_argument("--questions", type=int, default=24, help="one for each hidden number (24)")
     return parser.parse_args()
 
 

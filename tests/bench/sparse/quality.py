@@ -1,4 +1,4 @@
-"""What leaving pages out costs: teacher-forced likelihood of a text, and numbers looked up in a long list.
+"""What leaving pages out costs: teacher-forced likelihood of a text, and numbers found that are hidden in it.
 
 A model reads a long prefix densely, as a server's prefill does, and then what follows token by token as a decode step
 would: all of these tokens in one pass, each with the pages that `reference.choose` gives it. The prefix is read once,
@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def back_to(cache: DynamicCache, length: int) -> None:
 
 
 def likelihood(reader: Reader, contexts: Sequence[int], policies: Sequence[Policy], places: int) -> Table:
-    ids = reader.ids("\n".join((ROOT / name).read_text(encoding="utf-8") for name in TEXTS))
+    ids = reader.ids(own_text())
     table = Table(
         f"Likelihood of {places} x {FORCED_TOKENS} tokens of text after a context, each read as a decode step reads",
         ("context", "policy", "nats a token", "perplexity", "against dense", "same best token"),
@@ -156,16 +157,17 @@ def likelihood(reader: Reader, contexts: Sequence[int], policies: Sequence[Polic
 def retrieval(reader: Reader, contexts: Sequence[int], policies: Sequence[Policy], questions: int) -> Table:
     """Many keys in one context; each question asks for one, wherever it lies. An answer is right in every token."""
     table = Table(
-        f"Numbers looked up in a list, {questions} questions: right answers, and what 95 % of the doubt holds",
+        f"Numbers hidden in a text, {questions} of them: right answers, and what 95 % of the doubt holds",
         ("context", "policy", "answer sparse", "interval", "question sparse too", "interval"),
     )
     for context in contexts:
-        facts, prefix = listed(reader, context)
+        facts, prefix = hidden(reader, context, questions)
         cache = reader.read(prefix)
-        asked = random.Random(1).sample(facts, questions)
         right = {policy.name: [0, 0] for policy in policies}
-        for who, number in asked:
-            question = reader.ids(f"\nQuestion: which number does {who} keep?\nAnswer: {who} keeps the number")
+        for who, number in facts:
+            question = reader.ids(
+                f"\nQuestion: What is the secret number of {who}?\nAnswer: The secret number of {who} is"
+            )
             answer = reader.ids(f" {number}")
             first = reader.go_on(cache, question)[-1:]
             for policy in policies:
@@ -190,17 +192,23 @@ def right_answer(before: torch.Tensor, after: torch.Tensor, answer: Sequence[int
     return said == list(answer)
 
 
-def listed(reader: Reader, context: int) -> tuple[list[tuple[str, int]], list[int]]:
-    """Facts that fill *context* tokens, and their tokens."""
+def hidden(reader: Reader, context: int, count: int) -> tuple[list[tuple[str, int]], list[int]]:
+    """*count* facts, strewn evenly over *context* tokens of text, and these tokens."""
     numbers = random.Random(0)
     names = ["Ada", "Boris", "Chen", "Dina", "Emil", "Fatou", "Goran", "Hana", "Ivan", "Jose", "Kim", "Lena"]
+    text = iter(reader.ids(own_text()))
     facts: list[tuple[str, int]] = []
     ids: list[int] = []
-    while len(ids) < context:
-        who, number = f"{numbers.choice(names)}{len(facts)}", numbers.randint(1000, 9999)
+    for place in range(count):
+        who, number = f"{names[place % len(names)]} {chr(ord('A') + place // len(names))}.", numbers.randint(1000, 9999)
         facts.append((who, number))
-        ids += reader.ids(f" {who} keeps the number {number} in the {numbers.choice(['red', 'blue', 'green'])} box.")
-    return facts[:-1], ids[:context]
+        ids += reader.ids(f"\nThe secret number of {who} is {number}.\n")
+        ids += islice(text, max(0, context * (place + 1) // count - len(ids)))
+    return facts, ids[:context]
+
+
+def own_text() -> str:
+    return "\n".join((ROOT / name).read_text(encoding="utf-8") for name in TEXTS)
 
 
 def wilson(right: int, of: int) -> str:

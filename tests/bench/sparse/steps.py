@@ -36,8 +36,10 @@ FIRST_ID, LAST_ID = 100, 20_000  # ordinary tokens of any vocabulary
 _kind = KINDS[0]
 
 
-def measure(folder: Path, contexts: Sequence[int], batches: Sequence[int], block_tokens: int, cache_gib: int) -> Table:
-    """POINTSMAN_SPARSE_* say what is measured."""
+def measure(
+    folder: Path, contexts: Sequence[int], batches: Sequence[int], block_tokens: int, cache_gib: int, shared: bool
+) -> Table:
+    """POINTSMAN_SPARSE_* say what is measured. *shared*: the requests of a batch have all but a token in common."""
     register()
     from vllm import LLM
 
@@ -68,14 +70,14 @@ def measure(folder: Path, contexts: Sequence[int], batches: Sequence[int], block
     )
     for batch in batches:
         for context in contexts:
-            best = rounds(engine, batch, context)
+            best = rounds(engine, batch, context, shared=shared)
             dense, pages, none = (best[kind][0] for kind in KINDS)
             cells = (f"{dense:.1f}", f"{pages:.1f}", f"{none:.1f}", f"{dense / pages:.2f}", f"{dense / none:.2f}")
             table.add(f"{batch} x {context:,}", *cells, *(f"{best[kind][1]:.1f}" for kind in KINDS[:2]))
     return table
 
 
-def rounds(engine: Any, batch: int, context: int) -> dict[str, tuple[float, float]]:
+def rounds(engine: Any, batch: int, context: int, *, shared: bool) -> dict[str, tuple[float, float]]:
     """For each kind milliseconds of a step, the processor's and the clock's: the least of the rounds."""
     global _kind  # read inside vLLM, which passes nothing on
     random = torch.Generator().manual_seed(context)
@@ -83,7 +85,11 @@ def rounds(engine: Any, batch: int, context: int) -> dict[str, tuple[float, floa
         {"prompt_token_ids": torch.randint(FIRST_ID, LAST_ID, (context,), generator=random).tolist()}
         for _ in range(batch)
     ]
+    if shared:
+        begin = prompts[0]["prompt_token_ids"][:-1]
+        prompts = [{"prompt_token_ids": [*begin, FIRST_ID + i]} for i in range(batch)]
     _kind = "no attention"
+    generated(engine, prompts[:1], 1)
     generated(engine, prompts, 1)  # the prefix is read, and cached
     best: dict[str, tuple[float, float]] = {}
     for _ in range(ROUNDS):
