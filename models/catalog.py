@@ -90,10 +90,12 @@ TEXT_ABILITIES = frozenset(
     {Ability.CHAT, Ability.COMPLETIONS, Ability.TOOLS, Ability.STRUCTURED, Ability.LOGPROBS, Ability.CHOICES}
 )
 
-# LiteLLM loses the ends of all choices of a stream but one; our engine of transformers has no grammar and no parser.
+# LiteLLM loses the ends of all choices of a stream but one; our engine of transformers has no grammar and no parser;
+# vLLM reads calls of tools only with the parser of that model.
 USUAL_ABILITIES: Mapping[str, tuple[Ability, ...]] = {
     "litellm": (Ability.CHAT, Ability.TOOLS, Ability.STRUCTURED),
     "transformers": (Ability.CHAT, Ability.COMPLETIONS, Ability.LOGPROBS),
+    "vllm": (Ability.CHAT, Ability.COMPLETIONS, Ability.STRUCTURED, Ability.LOGPROBS, Ability.CHOICES),
 }
 CHECKPOINT_ENGINES = ("vllm", "transformers")  # those that read a folder of safetensors, in the Python that has torch
 
@@ -151,7 +153,11 @@ class Model(Strict):
     def _usual_abilities(cls, row: Any) -> Any:
         """Of a row that does not list its own."""
         usual = USUAL_ABILITIES.get(str(row.get("engine"))) if isinstance(row, dict) else None
-        return row if usual is None else {"abilities": usual, **row}
+        if usual is None:
+            return row
+        serving = row.get("vllm")
+        parser = serving.get("tool_parser") if isinstance(serving, dict) else getattr(serving, "tool_parser", None)
+        return {"abilities": usual if parser is None else (*usual, Ability.TOOLS), **row}
 
     @model_validator(mode="after")
     def _complete(self) -> "Model":
@@ -185,6 +191,8 @@ class Model(Strict):
         vllms_own = numerics.kv_cache_dtype != "auto" or numerics.attention_budget_tokens is not None
         if self.engine == "transformers" and (vllms_own or numerics.quantization == "fp8"):
             return "kv_cache_dtype, attention_budget_tokens and fp8 are for the engine vllm; remove them"
+        if self.engine == "vllm" and Ability.TOOLS in self.abilities and self.vllm.tool_parser is None:
+            return "the ability tools needs vllm.tool_parser, how this model writes calls; add it, or take tools out"
         speculative = self.vllm.speculative
         if speculative is not None and (speculative.method == "draft") != (speculative.draft is not None):
             return "vllm.speculative has a 'draft' (a checkpoint) with method draft, and none with ngram"

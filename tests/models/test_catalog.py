@@ -178,6 +178,7 @@ def _with_file(**fields: Any) -> Callable[[dict[str, Any]], object]:
         (_vllm(engine="transformers", vllm={"sleep_mode": True}), ["models.0", "for the engine vllm"]),
         (_vllm(vllm={"speculative": {"method": "draft"}}), ["models.0", "has a 'draft'"]),
         (_vllm(vllm={"tool_parser": "; rm"}), ["models.0.vllm.tool_parser"]),
+        (_vllm(abilities=["chat", "tools"]), ["models.0", "tools needs vllm.tool_parser"]),
         (_vllm(checkpoint={**CHECKPOINT, "sources": [{"pickle": "x"}]}), ["checkpoint.sources.0", "gguf, snapshot"]),
         (_with(numerics={"dtype": "float32"}), ["models.0", "'numerics' are for the engines vllm and transformers"]),
         (_with(contxt_tokens=1), ["models.0.contxt_tokens", "not permitted"]),
@@ -417,7 +418,7 @@ NUMERICS = st.fixed_dictionaries(
 def test_two_builds_of_the_same_weights_are_told_apart_by_all_that_changes_answers(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    models = [Model(**VLLM, numerics=numerics) for numerics in (one, other)]
+    models = [Model(**{**VLLM, "numerics": numerics}) for numerics in (one, other)]
 
     assert (models[0].build == models[1].build) == (models[0].numerics == models[1].numerics)
 
@@ -425,7 +426,7 @@ def test_two_builds_of_the_same_weights_are_told_apart_by_all_that_changes_answe
 @pytest.mark.parametrize(
     "change",
     [
-        {"vllm": {"prefix_caching": False, "chunked_prefill": False, "kv_cache_bytes": 2**31, "compile": True}},
+        {"vllm": {"prefix_caching": False, "chunked_prefill": False, "kv_cache_gib": 2, "compile": True}},
         {"vllm": {"speculative": {"method": "ngram"}}},
         {"checkpoint": {**CHECKPOINT, "sources": [{"snapshot": "r/m", "revision": "a"}]}},
         {"numerics": {"dtype": "auto"}},
@@ -433,6 +434,11 @@ def test_two_builds_of_the_same_weights_are_told_apart_by_all_that_changes_answe
 )
 def test_build_stays_when_it_is_only_served_or_had_in_another_way(change: dict[str, Any]) -> None:
     assert Model(**{**VLLM, **change}).build == Model(**VLLM).build
+
+
+@pytest.mark.parametrize(("parser", "tools"), [(None, False), ("hermes", True)])
+def test_a_row_of_vllm_has_tools_where_somebody_reads_them(parser: str | None, tools: bool) -> None:
+    assert (Ability.TOOLS in Model(**{**VLLM, "vllm": {"tool_parser": parser}}).abilities) == tools
 
 
 @pytest.mark.parametrize(
