@@ -5,8 +5,9 @@ import sys
 import typer
 from rich.markup import escape
 
-from gateway.cli import budgets, cache, config, import_, keys, ladder, models, prompts, route, router
+from gateway.cli import budgets, cache, compress, config, import_, keys, ladder, models, prompts, route, router
 from gateway.cli.check import check
+from gateway.cli.compress.running import CompressFailed
 from gateway.cli.doctor import doctor
 from gateway.cli.evaluate import EvaluationFailed
 from gateway.cli.ladder import LadderFailed
@@ -37,6 +38,7 @@ app.callback()(config.chosen)
 app.command()(serve)
 app.add_typer(route.app, name="route")
 app.add_typer(models.app, name="models")
+compress.add_to(models.app)
 app.add_typer(keys.app, name="keys")
 app.add_typer(budgets.app, name="budgets")
 app.add_typer(cache.app, name="cache")
@@ -53,6 +55,7 @@ OPERATOR_ERRORS = (
     SettingsError,
     CatalogError,
     StoreError,
+    CompressFailed,
     DatabaseError,
     KeyNotFound,
     BudgetError,

@@ -1,0 +1,10 @@
+"""pointsman models quantize, prune, distill, search, bench, card, advise: builds made smaller, and what each is worth."""
+
+import typer
+
+from gateway.cli.compress import distill
+
+
+def add_to(app: typer.Typer) -> None:
+    """Put the commands beside the others of `pointsman models`."""
+    app.command("distill", help=distill.HELP)(distill.distill)
