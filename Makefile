@@ -8,13 +8,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PEERS := .venv-peers
 CLIENTS := .venv-clients
+TORCH := .venv-torch
 NODE := tests/clients/node
 
 ifdef PORT
 export POINTSMAN_PORT := $(PORT)
 endif
+ifneq ($(wildcard $(TORCH)/.torch),)
+export POINTSMAN_TORCH_PYTHON ?= $(abspath $(TORCH))/bin/python
+endif
 
-.PHONY: help run test clients check bench bench-peers lock lock-peers lock-clients report clean
+.PHONY: help run test clients torch check bench bench-peers lock lock-peers lock-clients lock-torch report clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -22,11 +26,17 @@ help: ## list the targets
 run: $(VENV)/.run ## serve on 127.0.0.1:8080 (PORT=... and POINTSMAN_* settings work); Ctrl-C ends everything
 	@exec $(BIN)/pointsman serve
 
-test: $(VENV)/.dev clients ## run every test, the real models included
-	$(BIN)/pointsman models pull smollm2-135m-instruct-q4_1 qwen2.5-coder-0.5b-instruct-q4_k_m qwen2.5-coder-1.5b-instruct-q4_k_m
+test: export POINTSMAN_TORCH_PYTHON := $(abspath $(TORCH))/bin/python
+test: $(VENV)/.dev clients torch ## run every test, the real models included
+	$(BIN)/pointsman models pull $(TESTED)
 	$(BIN)/pytest
+	$(TORCH)/bin/python -m pytest --confcutdir=tests/with_torch tests/with_torch
+TESTED := smollm2-135m-instruct-q4_1 smollm2-135m-instruct-bf16 qwen2.5-coder-0.5b-instruct-q4_k_m \
+  qwen2.5-coder-1.5b-instruct-q4_k_m
 
 clients: $(CLIENTS)/.clients $(NODE)/node_modules/.clients ## install the clients that the tests let talk to a gateway; 190 MB
+
+torch: $(TORCH)/.torch ## install the engines vllm and transformers, and what makes models smaller, apart from the gateway; 3 GB
 
 check: $(VENV)/.dev ## lint, format, types, import contracts
 	$(BIN)/ruff check .
@@ -55,10 +65,14 @@ lock-clients: $(VENV)/.dev ## resolve the tested clients anew, with hashes
 	$(BIN)/uv pip compile -q requirements/clients.txt --no-build $(LOCK_FLAGS) -o requirements/clients.lock
 	cd $(NODE) && rm -rf package-lock.json node_modules && npm install --package-lock-only --ignore-scripts --no-audit --no-fund
 
+lock-torch: $(VENV)/.dev ## resolve the Python that has torch anew, with hashes
+	$(BIN)/uv pip compile -q requirements/torch.txt --override requirements/torch-overrides.txt --no-emit-package torch \
+	  $(filter-out --universal,$(LOCK_FLAGS)) -o requirements/torch.lock
+
 LOCK_FLAGS = --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make $@"
 
 clean: ## remove what the other targets made here (models and ledger stay)
-	rm -rf $(VENV) $(PEERS) $(CLIENTS) $(NODE)/node_modules dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) $(CLIENTS) $(TORCH) $(NODE)/node_modules dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 # Each stamp is newer than the lock file it was installed from; an interrupted installation is begun anew.
 $(VENV)/.run: requirements/run.lock pyproject.toml
@@ -78,6 +92,20 @@ $(CLIENTS)/.clients: requirements/clients.lock | $(VENV)/.dev
 	@echo "Installing hash-locked clients ($<) into $(CLIENTS) ..."
 	@$(PYTHON) -m venv --clear --without-pip $(CLIENTS)
 	@VIRTUAL_ENV=$(CLIENTS) $(BIN)/uv pip sync --quiet --require-hashes --no-build $<
+	@touch $@
+
+# torch comes first and by itself: TORCH_BUILD says which build, e.g. of a folder or an index. The plain one of Linux is
+# for GPUs, 2 GB larger, and works without one. Then what is locked, then this project: its code, and its vLLM plugin.
+TORCH_BUILD ?= torch==2.13.0
+$(TORCH)/.packages: requirements/torch.lock | $(VENV)/.dev
+	@echo "Installing torch and hash-locked packages (requirements/torch.lock) into $(TORCH) ..."
+	@$(PYTHON) -m venv --clear $(TORCH)
+	@$(TORCH)/bin/pip install --disable-pip-version-check --quiet $(TORCH_BUILD)
+	@VIRTUAL_ENV=$(TORCH) $(BIN)/uv pip install --quiet --no-deps --require-hashes -r requirements/torch.lock
+	@touch $@
+
+$(TORCH)/.torch: $(TORCH)/.packages pyproject.toml
+	@VIRTUAL_ENV=$(TORCH) PATH="$(abspath $(BIN)):$$PATH" $(BIN)/uv pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 # Without npm there is nothing to install, and the tests of these clients are skipped.

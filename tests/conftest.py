@@ -4,6 +4,7 @@ real models; and the anyio backend.
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,9 @@ from tests.rig import Rig, running_rig
 # A busy machine is not a broken promise: pytest's own time limit ends what hangs.
 settings.register_profile("pointsman", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("pointsman")
+
+# What is tested where torch is: `.venv-torch/bin/python -m pytest --confcutdir=tests/with_torch tests/with_torch`.
+collect_ignore = [] if find_spec("torch") else ["with_torch"]
 
 
 @pytest.fixture

@@ -22,7 +22,10 @@ from gateway.ledger.database import DatabaseError
 from gateway.limits.budgets import BudgetError
 from gateway.settings import SettingsError
 from models.catalog import CatalogError
+from models.checkpoint import CheckpointError
+from models.job import JobFailed
 from models.store import StoreError
+from models.torch_python import NoTorch
 from router.through import ThroughFailed
 
 app = typer.Typer(
@@ -56,6 +59,9 @@ OPERATOR_ERRORS = (
     CatalogError,
     StoreError,
     CompressFailed,
+    NoTorch,
+    JobFailed,
+    CheckpointError,
     DatabaseError,
     KeyNotFound,
     BudgetError,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.markup import escape
 
-from gateway.builder import model_store
+from gateway.cli.models import is_here, weights_bytes
 from gateway.cli.screen import console
 from gateway.served import served_catalog
 from gateway.settings import load_settings
@@ -60,8 +60,8 @@ def _python() -> Finding:
 
 
 def _memory() -> Finding:
-    weights_bytes = sum(m.file.size_bytes for m in served_catalog(load_settings()) if m.file is not None)
-    need_bytes = 2 * weights_bytes + WORKING_MEMORY_BYTES  # llama.cpp repacks 4-bit weights for the processor
+    served_bytes = sum(map(weights_bytes, served_catalog(load_settings())))
+    need_bytes = 2 * served_bytes + WORKING_MEMORY_BYTES  # llama.cpp repacks 4-bit weights for the processor
     try:
         have_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -78,10 +78,7 @@ def _disk() -> Finding:
     while not folder.exists():
         folder = folder.parent
     free_bytes = shutil.disk_usage(folder).free
-    store = model_store(settings)
-    missing_bytes = sum(
-        m.file.size_bytes for m in served_catalog(settings) if m.file is not None and not store.has(m.file)
-    )
+    missing_bytes = sum(weights_bytes(m) for m in served_catalog(settings) if not is_here(settings, m))
     remedy = "free some space, or set POINTSMAN_CACHE_DIR to a larger disk" if free_bytes < missing_bytes else ""
     found = (
         f"{free_bytes / GIBIBYTE:.1f} GiB free at {settings.cache_dir}, {missing_bytes / GIBIBYTE:.1f} still to fetch"
@@ -91,8 +88,7 @@ def _disk() -> Finding:
 
 def _weights() -> Finding:
     settings = load_settings()
-    store = model_store(settings)
-    missing = [m.name for m in served_catalog(settings) if m.file is not None and not store.has(m.file)]
+    missing = [m.name for m in served_catalog(settings) if weights_bytes(m) and not is_here(settings, m)]
     remedy = "pointsman models pull (pointsman serve does it too)" if missing else ""
     return Finding("weights", f"missing: {', '.join(missing)}" if missing else "all here", remedy, needed=False)
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from gateway.builder import make_engines, model_store, until_ready
+from gateway.builder import make_engines, until_ready
 from gateway.cli.models import fetch
 from gateway.settings import Settings
 from models.catalog import Catalog, CatalogError, Model
@@ -21,8 +21,7 @@ READY_TIMEOUT_SECONDS = 600.0  # a large file from a slow disk
 async def started(settings: Settings, row: Model) -> AsyncIterator[Engine]:
     """Raises CatalogError where it cannot become ready, StoreError where its weights cannot be had."""
     _log_to_errors()
-    if row.file is not None:
-        await asyncio.to_thread(fetch, model_store(settings), row, row.file)
+    await asyncio.to_thread(fetch, settings, row)
     engine = make_engines(Catalog({row.name: row}, {}), settings)[row.name][0]
     await engine.start()
     try:

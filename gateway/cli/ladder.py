@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.builder import load_knowledge_for, make_engines, model_store
+from gateway.builder import load_knowledge_for, make_engines
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, count_bar, table
 from gateway.served import served_catalog
@@ -225,8 +225,7 @@ async def collect_all(
     """
     roomy = {"context_tokens": COLLECT_CONTEXT_TOKENS, "parallel": COLLECT_PARALLEL}
     for row in catalog.chatting:
-        if row.file is not None:
-            fetch(model_store(settings), row, row.file)
+        fetch(settings, row)
     narrowed = Catalog({row.name: row.model_copy(update=roomy) for row in catalog.chatting}, {})
     for name, [engine] in make_engines(narrowed, settings).items():
         await engine.start()

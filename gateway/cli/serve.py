@@ -13,7 +13,6 @@ from rich.markup import escape
 
 from gateway import logs
 from gateway.app import create_app
-from gateway.builder import model_store
 from gateway.cli.config import ConfigOption
 from gateway.cli.models import fetch
 from gateway.cli.screen import console, problems
@@ -49,10 +48,8 @@ def serve(file: ConfigOption = None) -> None:
     check_installed(settings.tracing)
     logs.set_up(settings.log_level)
     listener = _listen(settings)
-    store = model_store(settings)
     for model in catalog:
-        if model.file is not None:
-            fetch(store, model, model.file)
+        fetch(settings, model)
     open_database(settings.database).dispose()  # one that cannot be used is refused before anything is started
     if settings.workers > 1:
         served = asyncio.run(_supervise(listener, settings, catalog))

@@ -1,36 +1,29 @@
-"""The process that works: `python -m models.compress` in a Python that has torch. A job in, lines of events out."""
+"""The jobs by name, done in the Python that has torch: `models.job` starts `python -m models.compress`.
 
-import json
-import sys
+Each is imported when it is asked for, as one may need what another can do without.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from models.compress.job import REFUSED, RESULT, Refused, Step, line_of
-from models.compress.jobs import JOBS
 from models.compress.work import Work
+from models.job import OnStep, answer
+
+Job = Callable[[Mapping[str, Any], Work, OnStep], Mapping[str, Any]]
+
+JOBS = ("as_gguf", "distill", "measure", "prune", "quantize", "search")
 
 
-def main() -> int:
-    events, sys.stdout = sys.stdout, sys.stderr  # libraries print; only events go where events are read
-    job = json.load(sys.stdin)
-
-    def tell(step: Step) -> None:
-        _write(events, line_of(step))
-
-    try:
-        settings = job["settings"]
-        work = Work(Path(job["work"]), {"job": job["job"], **settings})
-        _write(events, {RESULT: JOBS[job["job"]]()(settings, work, tell)})
-    except Refused as refused:
-        _write(events, {REFUSED: str(refused)})
-        return 1
-    return 0
-
-
-def _write(events: TextIO, line: dict[str, Any]) -> None:
-    events.write(json.dumps(line) + "\n")
-    events.flush()
+def do(settings: dict[str, Any], on_step: OnStep) -> Mapping[str, Any]:
+    """`job`, its `settings`, and `work`: the folder below which an interrupted job's parts are kept."""
+    name = settings["job"]
+    assert name in JOBS
+    job: Job = getattr(import_module(f"models.compress.{name}"), name)
+    work = Work(Path(settings["work"]), {"job": name, **settings["settings"]})
+    return job(settings["settings"], work, on_step)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    answer(do)

@@ -14,8 +14,8 @@ import numpy as np
 from safetensors.torch import load_file
 
 from models.compress.checkpoint import Checkpoint, dense
-from models.compress.job import Refused, Settings, Step, Tell
 from models.compress.work import Work, check_result
+from models.job import JobFailed, OnStep, Step
 
 NAMES = {
     "attn_q": "self_attn.q_proj",
@@ -36,8 +36,8 @@ EIGHT = gguf.GGMLQuantizationType.Q8_0
 Array = Any  # numpy's
 
 
-def as_gguf(settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
-    """`source`, a folder; `like`, the GGUF file it came from. Raises Refused."""
+def as_gguf(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[str, Any]:
+    """`source`, a folder; `like`, the GGUF file it came from. Raises JobFailed."""
     source, result = dense(Path(settings["source"])), Path(settings["result"])
     check_result(result, source.size_bytes)
     reader = read(Path(settings["like"]))
@@ -51,9 +51,9 @@ def as_gguf(settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
         for name, field in fields.items():
             _copy(writer, name, source.blocks if name == f"{architecture}.block_count" else field.contents(), field)
         for place, (name, own) in enumerate(names.items()):
-            tell(Step(name, place, len(names)))
+            on_step(Step(name, place, len(names)))
             if own not in tensors:
-                raise Refused(f"{source.folder}: has no {own}, which {settings['like']} has; they are not one model")
+                raise JobFailed(f"{source.folder}: has no {own}, which {settings['like']} has; they are not one model")
             _add(writer, name, _laid_out(name, tensors[own].float().numpy(), source.config, architecture))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -67,11 +67,11 @@ def as_gguf(settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
 
 
 def read(path: Path) -> gguf.GGUFReader:
-    """Raises Refused."""
+    """Raises JobFailed."""
     try:
         return gguf.GGUFReader(path)
     except (OSError, ValueError, KeyError, IndexError) as error:
-        raise Refused(f"{path}: is no GGUF file, or is cut off ({error}); fetch it again") from error
+        raise JobFailed(f"{path}: is no GGUF file, or is cut off ({error}); fetch it again") from error
 
 
 def _names(source: Checkpoint, there: list[str]) -> Iterator[tuple[str, str]]:
@@ -83,11 +83,11 @@ def _names(source: Checkpoint, there: list[str]) -> Iterator[tuple[str, str]]:
         elif home.startswith("blk."):
             _, place, own = home.split(".")
             if own not in NAMES:
-                raise Refused(f"{name}: a kind of tensor that is not known here")
+                raise JobFailed(f"{name}: a kind of tensor that is not known here")
             if int(place) < source.blocks:
                 yield name, f"model.layers.{place}.{NAMES[own]}.{kind}"
         elif name not in COMPUTED:
-            raise Refused(f"{name}: a kind of tensor that is not known here")
+            raise JobFailed(f"{name}: a kind of tensor that is not known here")
 
 
 def _laid_out(name: str, values: Array, config: Mapping[str, Any], architecture: str) -> Array:

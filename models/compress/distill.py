@@ -18,9 +18,9 @@ from torch.nn.functional import cross_entropy
 
 from models.compress.checkpoint import Checkpoint, dense
 from models.compress.examples import IGNORED, Batch, Example, batch_of, examples_of, order_of
-from models.compress.job import Settings, Step, Tell
 from models.compress.loading import model_of, save_dense, tokenizer_of
 from models.compress.work import Work, check_result, result_folder
+from models.job import OnStep, Step
 
 WARM_SHARE = 0.1  # of the steps, in which the rate rises from zero
 LONGEST_GRADIENT = 1.0
@@ -40,8 +40,8 @@ class Teaching:
     seed: int = 0
 
 
-def distill(settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
-    """`examples`, `validation`: rows of messages and answer. Raises Refused."""
+def distill(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[str, Any]:
+    """`examples`, `validation`: rows of messages and answer. Raises JobFailed."""
     source, result = dense(Path(settings["source"])), Path(settings["result"])
     check_result(result, source.size_bytes)
     teaching = Teaching(**settings.get("teaching", {}))
@@ -51,7 +51,7 @@ def distill(settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
     torch.manual_seed(teaching.seed)
     student = get_peft_model(model_of(source), lora_of(source, teaching))
     pupil = Pupil(student, teaching, steps_of(examples, teaching), tokenizer.eos_token_id)
-    losses = pupil.learn(examples, validation, work, tell)
+    losses = pupil.learn(examples, validation, work, on_step)
     pupil.load(work.path(BEST))
     with result_folder(result) as folder:
         save_dense(student.merge_and_unload(), source, folder)
@@ -92,7 +92,7 @@ class Pupil:
     def parameters(self) -> int:
         return sum(p.numel() for p in self._trained.values())
 
-    def learn(self, examples: Sequence[Example], validation: Sequence[Example], work: Work, tell: Tell) -> list[Any]:
+    def learn(self, examples: Sequence[Example], validation: Sequence[Example], work: Work, on_step: OnStep) -> list[Any]:
         """The losses at each look, from step 0 on. What is in *work* is not done again."""
         losses: list[Any] = work.kept(PROGRESS) or []
         done = self._resume(work, losses)
@@ -104,7 +104,7 @@ class Pupil:
             if step <= done:
                 continue
             seen.append(self._step(step, batch))
-            tell(Step(f"step {step}, loss {seen[-1]:.3f}, validation {losses[-1]['validation']:.3f}", step, self.steps))
+            on_step(Step(f"step {step}, loss {seen[-1]:.3f}, validation {losses[-1]['validation']:.3f}", step, self.steps))
             if step % self.teaching.look_every == 0 or step == self.steps:
                 losses = self._look(losses, step, sum(seen) / len(seen), validation, work)
                 seen.clear()

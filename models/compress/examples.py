@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from models.compress.job import Refused
 from models.compress.loading import prompt_ids
+from models.job import JobFailed
 
 IGNORED = -100  # torch's own: a place whose token is not counted
 FEWEST = 8  # examples to learn from
@@ -38,7 +38,7 @@ class Batch:
 
 
 def examples_of(tokenizer: Any, rows: Sequence[Mapping[str, Any]], most_tokens: int) -> list[Example]:
-    """Rows of `messages` and `answer`; those over *most_tokens* are left out. Raises Refused where too few are left."""
+    """Rows of `messages` and `answer`; those over *most_tokens* are left out. Raises JobFailed where too few are left."""
     made = []
     for row in rows:
         prompt = prompt_ids(tokenizer, row["messages"])
@@ -46,7 +46,7 @@ def examples_of(tokenizer: Any, rows: Sequence[Mapping[str, Any]], most_tokens: 
         if len(prompt) + len(answer) <= most_tokens:
             made.append(Example(tuple(prompt), tuple(answer)))
     if len(made) < FEWEST:
-        raise Refused(f"{len(made)} of {len(rows)} examples are within {most_tokens} tokens; {FEWEST} are needed")
+        raise JobFailed(f"{len(made)} of {len(rows)} examples are within {most_tokens} tokens; {FEWEST} are needed")
     return made
 
 

@@ -14,31 +14,31 @@ from torch import nn
 
 from models.compress.calibration import products, walk
 from models.compress.checkpoint import BLOCK, CONFIG, WEIGHTS, Checkpoint, dense
-from models.compress.job import Refused, Settings, Step, Tell
 from models.compress.loading import blocks_of, copy_companions, linears_of, model_of, tokenizer_of, windows
 from models.compress.quantize import MOST_WINDOWS, WINDOW_TOKENS
 from models.compress.sparsity import PATTERN, importance, pruned, pruned_by_pattern
 from models.compress.work import Work, check_result, result_folder
+from models.job import JobFailed, OnStep, Step
 
 ALL_ZERO, NONE_ZERO = 1.0, 0.0
 FEWEST_BLOCKS = 2
 PER_BLOCK = ("layer_types",)  # lists in a config with an entry for each block
 
 
-def prune(settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
-    """`method`: magnitude, wanda (with `share`, or `pattern` 2:4) or depth (with `drop`). Raises Refused."""
+def prune(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[str, Any]:
+    """`method`: magnitude, wanda (with `share`, or `pattern` 2:4) or depth (with `drop`). Raises JobFailed."""
     source, result = dense(Path(settings["source"])), Path(settings["result"])
     check_result(result, source.size_bytes)
     if settings["method"] == "depth":
-        return _depth(source, result, settings, work, tell)
+        return _depth(source, result, settings, work, on_step)
     share = float(settings.get("share") or 0.5)
     if not NONE_ZERO < share < ALL_ZERO:
-        raise Refused(f"--share {share:g}: the share of weights to set to zero is between 0 and 1")
+        raise JobFailed(f"--share {share:g}: the share of weights to set to zero is between 0 and 1")
     model, zeros, total = model_of(source), 0, 0
     ids = _ids(source, settings)
     by_input = settings["method"] == "wanda"
     for place, block, stream in walk(model, ids) if by_input else ((p, b, None) for p, b in enumerate(blocks_of(model))):
-        tell(Step(f"block {place}", place, source.blocks))
+        on_step(Step(f"block {place}", place, source.blocks))
         name = f"block-{place:04}.safetensors"
         if not work.has(name):
             inputs = products(stream, block) if stream is not None else {}
@@ -47,21 +47,21 @@ def prune(settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
         for own, weight in load_file(work.path(name)).items():
             block.get_submodule(own).weight.data.copy_(weight)
             zeros, total = zeros + int((weight == 0).sum()), total + weight.numel()
-    tell(Step("writing", source.blocks, source.blocks))
+    on_step(Step("writing", source.blocks, source.blocks))
     with result_folder(result) as folder:
         _write(source, folder, work)
     work.drop()
     return {"result": str(result), "method": settings["method"], "zeros": zeros / total}
 
 
-def influences(model: Any, ids: torch.Tensor, tell: Tell) -> list[float]:
+def influences(model: Any, ids: torch.Tensor, on_step: OnStep) -> list[float]:
     """How much each block turns what flows through it: one less the mean cosine between its input and its output.
 
     Men et al., "ShortGPT: Layers in Large Language Models are More Redundant Than You Expect", 2024, equation 1.
     """
     found = []
     for place, block, stream in walk(model, ids):
-        tell(Step(f"block {place}", place, len(blocks_of(model))))
+        on_step(Step(f"block {place}", place, len(blocks_of(model))))
         cosines = torch.cosine_similarity(stream.hidden, stream.through(block), dim=-1)
         found.append(1 - float(cosines.mean()))
     return found
@@ -86,13 +86,13 @@ def renamed(name: str, dropped: Sequence[int]) -> str | None:
     return f"model.layers.{place - sum(one < place for one in dropped)}.{name[match.end() :]}"
 
 
-def _depth(source: Checkpoint, result: Path, settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
+def _depth(source: Checkpoint, result: Path, settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[str, Any]:
     drop = int(settings.get("drop") or 0)
     if not 0 < drop <= source.blocks - FEWEST_BLOCKS:
-        raise Refused(f"--drop {drop}: of {source.blocks} blocks at least one is dropped and {FEWEST_BLOCKS} stay")
+        raise JobFailed(f"--drop {drop}: of {source.blocks} blocks at least one is dropped and {FEWEST_BLOCKS} stay")
     shown = work.kept("influences.json")
     if shown is None:
-        shown = influences(model_of(source), _ids(source, settings), tell)
+        shown = influences(model_of(source), _ids(source, settings), on_step)
         work.keep("influences.json", shown)
     dropped = sorted(sorted(range(source.blocks), key=lambda place: shown[place])[:drop])
     tensors = {}
@@ -108,12 +108,12 @@ def _depth(source: Checkpoint, result: Path, settings: Settings, work: Work, tel
     return {"result": str(result), "method": "depth", "dropped": dropped, "influences": shown}
 
 
-def _ids(source: Checkpoint, settings: Settings) -> torch.Tensor:
+def _ids(source: Checkpoint, settings: Mapping[str, Any]) -> torch.Tensor:
     if settings["method"] == "magnitude":
         return torch.empty(0)
     ids = windows(tokenizer_of(source), settings["calibration"], WINDOW_TOKENS, MOST_WINDOWS)
     if not ids.numel():
-        raise Refused("the calibration text is empty; name one of a page or more with --calibration")
+        raise JobFailed("the calibration text is empty; name one of a page or more with --calibration")
     return ids
 
 
@@ -128,7 +128,7 @@ def _zeroed(
         if pattern is None:
             made[name] = pruned(weight, scores, share)
         elif weight.shape[1] % PATTERN:
-            raise Refused(f"{name} has {weight.shape[1]} inputs, which groups of {PATTERN} do not divide")
+            raise JobFailed(f"{name} has {weight.shape[1]} inputs, which groups of {PATTERN} do not divide")
         else:
             made[name] = pruned_by_pattern(weight, scores)
     return {name: weight.contiguous() for name, weight in made.items()}

@@ -13,11 +13,11 @@ from torch import nn
 from models.compress.calibration import products, walk
 from models.compress.checkpoint import CONFIG, QUANTIZATION, WEIGHTS, Checkpoint, dense
 from models.compress.gptq import gptq
-from models.compress.job import Refused, Settings, Step, Tell
 from models.compress.loading import blocks_of, copy_companions, linears_of, model_of, tokenizer_of, windows
 from models.compress.rounding import Rounded, packed, rounded, unpacked
 from models.compress.schemes import KEPT, W4A16, W8A8, Plan
 from models.compress.work import Work, check_result, result_folder
+from models.job import JobFailed, OnStep, Step
 
 DEFAULT_BITS = {"rtn-w4a16": W4A16, "gptq-w4a16": W4A16, "w8a8": W8A8}
 CALIBRATED = ("gptq-w4a16",)
@@ -26,8 +26,8 @@ WINDOW_TOKENS, MOST_WINDOWS = 256, 16  # more changed the third digit of the per
 Tensors = dict[str, torch.Tensor]
 
 
-def quantize(settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
-    """`method`, `group`, `bits` (per layer, by pattern), `calibration` (texts). Raises Refused."""
+def quantize(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[str, Any]:
+    """`method`, `group`, `bits` (per layer, by pattern), `calibration` (texts). Raises JobFailed."""
     source, result = dense(Path(settings["source"])), Path(settings["result"])
     check_result(result, source.size_bytes)
     plan = plan_of(source, settings)
@@ -35,28 +35,28 @@ def quantize(settings: Settings, work: Work, tell: Tell) -> Mapping[str, Any]:
     model = model_of(source)
     for place, block in _blocks(model, source, settings):
         name = f"block-{place:04}.safetensors"
-        tell(Step(f"block {place}", place, source.blocks))
+        on_step(Step(f"block {place}", place, source.blocks))
         if not work.has(name):
             inputs = products(block[1], block[0]) if isinstance(block, tuple) else {}
             tensors = _quantized(_module(block), f"model.layers.{place}", plan, inputs)
             with work.writing(name) as draft:
                 save_file(tensors, draft)
         _put(_module(block), f"model.layers.{place}", plan, load_file(work.path(name)))
-    tell(Step("writing", source.blocks, source.blocks))
+    on_step(Step("writing", source.blocks, source.blocks))
     with result_folder(result) as folder:
         _write(source, plan, config, work, folder)
     work.drop()
     return {"result": str(result), "method": settings["method"], "bits_per_weight": bits_per_weight(source, plan)}
 
 
-def plan_of(source: Checkpoint, settings: Settings) -> Plan:
-    """Raises Refused, also where a group does not divide a matrix."""
+def plan_of(source: Checkpoint, settings: Mapping[str, Any]) -> Plan:
+    """Raises JobFailed, also where a group does not divide a matrix."""
     matrices = matrices_of(source)
     plan = Plan.of(matrices, DEFAULT_BITS[settings["method"]], settings.get("bits") or {}, int(settings["group"]))
     for name, bits in plan.bits.items():
         inputs = source.tensors[f"{name}.weight"].shape[1]
         if bits == W4A16 and (inputs % plan.group or plan.group % 32):
-            raise Refused(f"{name} has {inputs} inputs, which groups of {plan.group} do not divide; try 64 or 32")
+            raise JobFailed(f"{name} has {inputs} inputs, which groups of {plan.group} do not divide; try 64 or 32")
     return plan
 
 
@@ -82,7 +82,7 @@ def bits_per_weight(source: Checkpoint, plan: Plan) -> float:
 Flowing = Any  # a block alone, or with what flows into it
 
 
-def _blocks(model: Any, source: Checkpoint, settings: Settings) -> Iterator[tuple[int, Flowing]]:
+def _blocks(model: Any, source: Checkpoint, settings: Mapping[str, Any]) -> Iterator[tuple[int, Flowing]]:
     """In order; with what flows into each where the method is calibrated. A block is changed before the next comes."""
     if settings["method"] not in CALIBRATED:
         yield from enumerate(blocks_of(model))
@@ -90,7 +90,7 @@ def _blocks(model: Any, source: Checkpoint, settings: Settings) -> Iterator[tupl
     tokenizer = tokenizer_of(source)
     ids = windows(tokenizer, settings["calibration"], WINDOW_TOKENS, MOST_WINDOWS)
     if not ids.numel():
-        raise Refused("the calibration text is empty; name one of a page or more with --calibration")
+        raise JobFailed("the calibration text is empty; name one of a page or more with --calibration")
     for place, block, stream in walk(model, ids):
         yield place, (block, stream)
 

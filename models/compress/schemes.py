@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from models.compress.job import Refused
+from models.job import JobFailed
+
 
 KEPT, W8A8, W4A16 = 16, 8, 4  # bits of a weight, and the scheme that they stand for
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -26,21 +27,21 @@ class Plan:
 
     @classmethod
     def of(cls, matrices: Sequence[str], default: int, rules: Mapping[str, int], group: int) -> "Plan":
-        """*rules*: bits by pattern (`*.down_proj`, `model.layers.0.*`); of two that match, the later. Raises Refused."""
+        """*rules*: bits by pattern (`*.down_proj`, `model.layers.0.*`); of two that match, the later. Raises JobFailed."""
         for pattern, bits in rules.items():
             if bits not in (W4A16, W8A8, KEPT):
-                raise Refused(f"{pattern}: {bits} bits; a layer may have 4, 8 or 16 (16: left as it is)")
+                raise JobFailed(f"{pattern}: {bits} bits; a layer may have 4, 8 or 16 (16: left as it is)")
             if not any(fnmatchcase(name, pattern) for name in matrices):
-                raise Refused(f"{pattern}: no layer is called so; they are called like {matrices[0]}")
+                raise JobFailed(f"{pattern}: no layer is called so; they are called like {matrices[0]}")
         plan = cls({name: _last(name, rules, default) for name in matrices}, group)
         plan._check_fused()
         return plan
 
     def config(self) -> dict[str, Any]:
-        """As config.json has it. Raises Refused where nothing is quantised."""
+        """As config.json has it. Raises JobFailed where nothing is quantised."""
         used = sorted({bits for bits in self.bits.values() if bits != KEPT})
         if not used:
-            raise Refused("every layer keeps 16 bits, so there is nothing to do; give some of them 4 or 8")
+            raise JobFailed("every layer keeps 16 bits, so there is nothing to do; give some of them 4 or 8")
         main = max(used, key=lambda bits: sum(1 for one in self.bits.values() if one == bits))
         groups = {}
         for number, bits in enumerate(used):
@@ -61,7 +62,7 @@ class Plan:
             for together in FUSED:
                 for other in together if own in together else ():
                     if self.bits.get(f"{home}.{other}", bits) != bits:
-                        raise Refused(
+                        raise JobFailed(
                             f"{home}: {own} has {bits} bits and {other} {self.bits[f'{home}.{other}']}; engines fuse "
                             f"{', '.join(together)} into one matrix: give them the same"
                         )

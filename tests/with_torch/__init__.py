@@ -1,0 +1,1 @@
+"""Run by the Python that has torch (make torch), which has no gateway: `make test` does."""
