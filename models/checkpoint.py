@@ -14,6 +14,7 @@ from models.weights import Checkpoint
 
 CONTENT = frozenset({".safetensors", ".json", ".jinja", ".txt", ".model", ".tiktoken"})
 PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})  # loading one runs whatever is written in it
+PAPERS = frozenset({"card.json"})  # what is known of a checkpoint is no part of it
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tekken.json")
 ADAPTER = "adapter_config.json"
 BLOCK_BYTES = 1 << 20
@@ -40,7 +41,8 @@ class Facts:
 def contents(folder: Path) -> list[Path]:
     """The files that belong to a checkpoint, in the order of their names: not its papers, and no code."""
     return sorted(
-        (path for path in folder.iterdir() if path.suffix in CONTENT and path.is_file()), key=lambda path: path.name
+        (p for p in folder.iterdir() if p.suffix in CONTENT and p.name not in PAPERS and p.is_file()),
+        key=lambda path: path.name,
     )
 
 

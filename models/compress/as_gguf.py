@@ -1,7 +1,7 @@
 """A checkpoint as a GGUF file, for llama.cpp: the file that the model once came from, with the weights of now.
 
-Vocabulary and settings are copied from that file, field by field; matrices are stored in eight bits (Q8_0), norms as they
-are. A checkpoint with fewer blocks gives a file with fewer blocks.
+Vocabulary and settings are copied from that file, field by field; matrices are stored in eight bits (Q8_0), norms as
+they are. A checkpoint with fewer blocks gives a file with fewer blocks.
 """
 
 import os

@@ -13,7 +13,6 @@ from typing import Any
 from models.checkpoint import CheckpointError, check, contents
 from models.job import JobFailed
 
-
 ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 QUANTIZATION = "quantization_config"

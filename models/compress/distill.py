@@ -1,8 +1,9 @@
 """A small model learns to answer one template as a larger one does: sequence-level distillation through a LoRA.
 
-The teacher's whole answers are the labels (Kim and Rush, "Sequence-Level Knowledge Distillation", 2016, section 3.2); low-rank
-updates of every matrix are what is learnt (Hu et al., "LoRA", 2021, section 4.1) and merged into the weights at the
-end, so that any engine serves the result. The step with the least loss on validation examples is the one that is kept.
+The teacher's whole answers are the labels (Kim and Rush, "Sequence-Level Knowledge Distillation", 2016, section 3.2);
+low-rank updates of every matrix are what is learnt (Hu et al., "LoRA", 2021, section 4.1) and merged into the weights
+at the end, so that any engine serves the result. The step with the least loss on validation examples is the one that
+is kept.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,7 +73,11 @@ def lora_of(source: Checkpoint, teaching: Teaching) -> LoraConfig:
     # Twice the rank as alpha, so that its scale stays the same whatever the rank; no dropout, so that a run that was
     # interrupted goes on as if it had not been.
     return LoraConfig(
-        r=teaching.rank, lora_alpha=2 * teaching.rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=teaching.rank,
+        lora_alpha=2 * teaching.rank,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
 
 
@@ -92,7 +97,9 @@ class Pupil:
     def parameters(self) -> int:
         return sum(p.numel() for p in self._trained.values())
 
-    def learn(self, examples: Sequence[Example], validation: Sequence[Example], work: Work, on_step: OnStep) -> list[Any]:
+    def learn(
+        self, examples: Sequence[Example], validation: Sequence[Example], work: Work, on_step: OnStep
+    ) -> list[Any]:
         """The losses at each look, from step 0 on. What is in *work* is not done again."""
         losses: list[Any] = work.kept(PROGRESS) or []
         done = self._resume(work, losses)
@@ -104,7 +111,9 @@ class Pupil:
             if step <= done:
                 continue
             seen.append(self._step(step, batch))
-            on_step(Step(f"step {step}, loss {seen[-1]:.3f}, validation {losses[-1]['validation']:.3f}", step, self.steps))
+            on_step(
+                Step(f"step {step}, loss {seen[-1]:.3f}, validation {losses[-1]['validation']:.3f}", step, self.steps)
+            )
             if step % self.teaching.look_every == 0 or step == self.steps:
                 losses = self._look(losses, step, sum(seen) / len(seen), validation, work)
                 seen.clear()
@@ -138,7 +147,7 @@ class Pupil:
         for group in self._optimiser.param_groups:
             group["lr"] = self.teaching.rate * share_of(step, self.steps)
         loss = self._loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self._trained.values(), LONGEST_GRADIENT)
         self._optimiser.step()
         self._optimiser.zero_grad()
@@ -149,7 +158,9 @@ class Pupil:
         logits = self.model(input_ids=batch.ids, attention_mask=batch.mask, logits_to_keep=batch.kept + 1).logits
         return cross_entropy(logits[:, :-1].flatten(0, 1).float(), batch.wanted.flatten(), ignore_index=IGNORED)
 
-    def _look(self, losses: list[Any], step: int, taught: float, validation: Sequence[Example], work: Work) -> list[Any]:
+    def _look(
+        self, losses: list[Any], step: int, taught: float, validation: Sequence[Example], work: Work
+    ) -> list[Any]:
         row = {"step": step, "taught": None if taught != taught else taught, "validation": self.loss(validation)}
         if all(row["validation"] < earlier["validation"] for earlier in losses):
             with work.writing(BEST) as draft:

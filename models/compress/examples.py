@@ -38,7 +38,9 @@ class Batch:
 
 
 def examples_of(tokenizer: Any, rows: Sequence[Mapping[str, Any]], most_tokens: int) -> list[Example]:
-    """Rows of `messages` and `answer`; those over *most_tokens* are left out. Raises JobFailed where too few are left."""
+    """Rows of `messages` and `answer`; those over *most_tokens* are left out. Raises JobFailed where too few are
+    left.
+    """
     made = []
     for row in rows:
         prompt = prompt_ids(tokenizer, row["messages"])

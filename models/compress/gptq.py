@@ -1,8 +1,8 @@
 """GPTQ: weights rounded one input after the other, what each rounding breaks is mended in the inputs still to come.
 
-Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023, Algorithm 1,
-with the inputs in the order of their weight in the Hessian (activation order) and scales fixed beforehand, so that groups stay
-where the kernels expect them. Pure torch.
+Frantar et al., "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers", ICLR 2023,
+Algorithm 1, with the inputs in the order of their weight in the Hessian (activation order) and scales fixed
+beforehand, so that groups stay where the kernels expect them. Pure torch.
 """
 
 import torch

@@ -31,7 +31,7 @@ def tokenizer_of(checkpoint: Checkpoint) -> Any:
 
 
 def blocks_of(model: Any) -> Sequence[nn.Module]:
-    return model.model.layers  # type: ignore[no-any-return]
+    return model.model.layers
 
 
 def linears_of(block: nn.Module) -> Iterator[tuple[str, nn.Linear]]:
@@ -48,7 +48,9 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]]) -> list[in
 
 
 def windows(tokenizer: Any, texts: Sequence[str], tokens: int, most: int) -> torch.Tensor:
-    """The texts one after the other, cut into at most *most* windows: (windows, tokens). What is left over is dropped."""
+    """The texts one after the other, cut into at most *most* windows: (windows, tokens). What is left over is
+    dropped.
+    """
     ids = [i for text in texts for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
     length = min(tokens, len(ids))
     count = min(most, len(ids) // max(length, 1))
@@ -65,5 +67,3 @@ def copy_companions(source: Checkpoint, folder: Path) -> None:
     for path in companions(source.folder):
         if not (folder / path.name).exists():
             shutil.copy(path, folder)
-
-

@@ -1,7 +1,7 @@
 """What a checkpoint is worth by itself: how well it foretells a text, and what that takes, computed by transformers.
 
-How fast an engine serves it is another question, which is asked through the engine. Perplexity is that of one short text:
-good for comparing builds of one model, not for comparing models.
+How fast an engine serves it is another question, which is asked through the engine. Perplexity is that of one short
+text: good for comparing builds of one model, not for comparing models.
 """
 
 import resource
@@ -62,4 +62,6 @@ def parameters_of(source: Checkpoint) -> int | None:
     """Weights as they are stored, None where several stand in one word."""
     if source.is_quantized:
         return None
-    return sum(tensor.size_bytes // {"F32": 4, "BF16": 2, "F16": 2}.get(tensor.dtype, 1) for tensor in source.tensors.values())
+    return sum(
+        tensor.size_bytes // {"F32": 4, "BF16": 2, "F16": 2}.get(tensor.dtype, 1) for tensor in source.tensors.values()
+    )

@@ -1,6 +1,7 @@
 """Pruning a checkpoint: weights to zero, or whole blocks away. The result is a dense checkpoint that any engine serves.
 
-Zeros make it smaller and faster only where a kernel reads the pattern (two of four, on GPUs); fewer blocks do everywhere.
+Zeros make it smaller and faster only where a kernel reads the pattern (two of four, on GPUs); fewer blocks do
+everywhere.
 """
 
 import json
@@ -37,7 +38,9 @@ def prune(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[s
     model, zeros, total = model_of(source), 0, 0
     ids = _ids(source, settings)
     by_input = settings["method"] == "wanda"
-    for place, block, stream in walk(model, ids) if by_input else ((p, b, None) for p, b in enumerate(blocks_of(model))):
+    for place, block, stream in (
+        walk(model, ids) if by_input else ((p, b, None) for p, b in enumerate(blocks_of(model)))
+    ):
         on_step(Step(f"block {place}", place, source.blocks))
         name = f"block-{place:04}.safetensors"
         if not work.has(name):
@@ -86,7 +89,9 @@ def renamed(name: str, dropped: Sequence[int]) -> str | None:
     return f"model.layers.{place - sum(one < place for one in dropped)}.{name[match.end() :]}"
 
 
-def _depth(source: Checkpoint, result: Path, settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[str, Any]:
+def _depth(
+    source: Checkpoint, result: Path, settings: Mapping[str, Any], work: Work, on_step: OnStep
+) -> Mapping[str, Any]:
     drop = int(settings.get("drop") or 0)
     if not 0 < drop <= source.blocks - FEWEST_BLOCKS:
         raise JobFailed(f"--drop {drop}: of {source.blocks} blocks at least one is dropped and {FEWEST_BLOCKS} stay")

@@ -20,6 +20,7 @@ from models.compress.work import Work, check_result, result_folder
 from models.job import JobFailed, OnStep, Step
 
 DEFAULT_BITS = {"rtn-w4a16": W4A16, "gptq-w4a16": W4A16, "w8a8": W8A8}
+BITSANDBYTES = ("nf4", "int8")
 CALIBRATED = ("gptq-w4a16",)
 WINDOW_TOKENS, MOST_WINDOWS = 256, 16  # more changed the third digit of the perplexity of a model of 135M at most
 
@@ -30,6 +31,10 @@ def quantize(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mappin
     """`method`, `group`, `bits` (per layer, by pattern), `calibration` (texts). Raises JobFailed."""
     source, result = dense(Path(settings["source"])), Path(settings["result"])
     check_result(result, source.size_bytes)
+    if settings["method"] in BITSANDBYTES:
+        from models.compress.in_place import by_bitsandbytes  # needs bitsandbytes
+
+        return by_bitsandbytes(source, result, settings["method"], on_step)
     plan = plan_of(source, settings)
     config = plan.config()
     model = model_of(source)

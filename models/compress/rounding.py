@@ -9,7 +9,13 @@ from dataclasses import dataclass
 import torch
 
 WORD_BITS = 32
-CLIPS = (1.0, 0.95, 0.9, 0.85, 0.8)  # shares of the largest weight that still have a level of their own; the best is kept
+CLIPS = (
+    1.0,
+    0.95,
+    0.9,
+    0.85,
+    0.8,
+)  # shares of the largest weight that still have a level of their own; the best is kept
 SMALLEST_SCALE = 1e-8
 
 

@@ -1,7 +1,8 @@
 """How checkpoints say what was done to which matrix: the `quantization_config` of compressed-tensors. No torch.
 
-W4A16: weights of four bits in groups, activations as they are. W8A8: weights of eight bits per row, activations of eight
-bits per token, rounded while serving. What vLLM fuses into one matrix (query, key, value; gate, up) must be done alike.
+W4A16: weights of four bits in groups, activations as they are. W8A8: weights of eight bits per row, activations of
+eight bits per token, rounded while serving. What vLLM fuses into one matrix (query, key, value; gate, up) must be done
+alike.
 """
 
 import re
@@ -11,7 +12,6 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from models.job import JobFailed
-
 
 KEPT, W8A8, W4A16 = 16, 8, 4  # bits of a weight, and the scheme that they stand for
 FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -27,7 +27,9 @@ class Plan:
 
     @classmethod
     def of(cls, matrices: Sequence[str], default: int, rules: Mapping[str, int], group: int) -> "Plan":
-        """*rules*: bits by pattern (`*.down_proj`, `model.layers.0.*`); of two that match, the later. Raises JobFailed."""
+        """*rules*: bits by pattern (`*.down_proj`, `model.layers.0.*`); of two that match, the later. Raises
+        JobFailed.
+        """
         for pattern, bits in rules.items():
             if bits not in (W4A16, W8A8, KEPT):
                 raise JobFailed(f"{pattern}: {bits} bits; a layer may have 4, 8 or 16 (16: left as it is)")

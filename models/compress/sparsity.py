@@ -1,8 +1,8 @@
 """Which weights of a matrix to set to zero: by their size, or by their size times what flows through them. Pure torch.
 
 Magnitude: Han et al., "Learning both Weights and Connections", 2015. Wanda: Sun et al., "A Simple and Effective Pruning
-Approach for Large Language Models", ICLR 2024, equation 1; compared within a row, as in its section 3. Two of four: at most
-two of four neighbours stay, the pattern that sparse tensor cores of GPUs read (Mishra et al., 2021).
+Approach for Large Language Models", ICLR 2024, equation 1; compared within a row, as in its section 3. Two of four: at
+most two of four neighbours stay, the pattern that sparse tensor cores of GPUs read (Mishra et al., 2021).
 """
 
 import torch

@@ -4,6 +4,7 @@ A work folder is named by the digest of its job: another job, or another source,
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -14,18 +15,22 @@ from typing import Any
 
 from models.job import JobFailed
 
-
 HEX_DIGITS = 16
 ROOM = 1.1  # a result and its header, over the bytes that are expected
 
 
 class Work:
-    """Parts by name, each written whole by a rename."""
+    """Parts by name, each written whole by a rename. One process at a time. Raises JobFailed for a second one."""
 
     def __init__(self, root: Path, job: Mapping[str, Any]) -> None:
         told = json.dumps(job, sort_keys=True, default=str).encode()
         self.folder = root / hashlib.sha256(told).hexdigest()[:HEX_DIGITS]
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = open(self.folder.with_suffix(".lock"), "w")  # noqa: SIM115  # held as long as the process lives
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise JobFailed("another process does the same already; wait for it, or end it and start again") from None
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -62,8 +67,8 @@ def check_result(result: Path, needed_bytes: int) -> None:
     free_bytes = shutil.disk_usage(home).free
     if free_bytes < needed_bytes * ROOM:
         raise JobFailed(
-            f"{home}: {needed_bytes * ROOM / 1e6:,.0f} MB needed, {free_bytes / 1e6:,.0f} MB free; make room, or name a "
-            "folder on a larger disk with --out"
+            f"{home}: {needed_bytes * ROOM / 1e6:,.0f} MB needed, {free_bytes / 1e6:,.0f} MB free; make room, or name "
+            "a folder on a larger disk with --out"
         )
 
 

@@ -1,10 +1,13 @@
-"""pointsman models quantize, prune, distill, search, bench, card, advise: builds made smaller, and what each is worth."""
+"""pointsman models quantize, prune, distill, search, bench, card, advise: builds made smaller, and what each is
+worth.
+"""
 
 import typer
 
-from gateway.cli.compress import distill
+from gateway.cli.compress import distill, quantize
 
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands beside the others of `pointsman models`."""
+    app.command("quantize", help=quantize.HELP)(quantize.quantize)
     app.command("distill", help=distill.HELP)(distill.distill)

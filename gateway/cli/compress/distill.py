@@ -9,15 +9,16 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from gateway.builder import model_store
 from gateway.cli.compress.exam import Exam, sat
 from gateway.cli.compress.lesson import Lesson, Subject, Teacher, given_texts, lesson
 from gateway.cli.compress.rows import BESIDE, gguf_row, yaml_of
-from gateway.cli.compress.running import CompressFailed, Out, work
+from gateway.cli.compress.running import CompressFailed, Out, do
+from gateway.cli.compress.sources import named
 from gateway.cli.engines import started
 from gateway.cli.prompts.asking import of_engine
 from gateway.cli.prompts.place import Dir, folder_at, prompt_in, suite_of
 from gateway.cli.screen import console, count_bar, table
-from gateway.builder import model_store
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Model, load_catalog
@@ -25,13 +26,13 @@ from prompts.suite import Split
 
 HELP = """Teach a small model one prompt: it learns to answer as the safe tier does, and is examined on held-out cases.
 
-It learns from the suite's train cases that say their answer, from --data (JSON lines of vars, with or without an answer)
-and, with --write N, from texts that the teacher writes. What has no answer is answered by the teacher, which is shown
-train cases. The validation cases choose when to stop; the held-out cases are seen by nobody before the end.
+It learns from the suite's train cases that say their answer, from --data (JSON lines of vars, with or without an
+answer) and, with --write N, from texts that the teacher writes. What has no answer is answered by the teacher, which
+is shown train cases. The validation cases choose when to stop; the held-out cases are seen by nobody before the end.
 
 A low-rank update of every matrix is learnt and merged, so that the result is an ordinary checkpoint, and a GGUF file
-where the student came from one. It appears when it is whole; an interrupted run goes on where it was. Some 80 examples take
-a 135M model five minutes on one core, and 3 GB.
+where the student came from one. It appears when it is whole; an interrupted run goes on where it was. Some 80 examples
+take a 135M model five minutes on one core, and 3 GB.
 
 The result is a specialist: serve it as a row of its own (row.yaml), and it gets the requests of this prompt once its
 suite's receipt holds the bar: pointsman prompts test. Of other prompts it has proved nothing and gets none.
@@ -51,9 +52,13 @@ def distill(
     prompt: Annotated[str, typer.Option("--prompt", help="the prompt to learn, as support/triage")],
     out: Out,
     directory: Dir = None,
-    data: Annotated[Path | None, typer.Option(help="more texts: JSON lines of vars", exists=True, dir_okay=False)] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="more texts: JSON lines of vars", exists=True, dir_okay=False)
+    ] = None,
     write: Annotated[int, typer.Option(min=0, max=5000, help="texts that the teacher writes")] = 0,
-    teacher: Annotated[str | None, typer.Option(help="the row that teaches; the safe tier's when none is given")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="the row that teaches; the safe tier's when none is given")
+    ] = None,
     tier: Annotated[str, typer.Option(help="the tier whose text of the prompt is learnt")] = "small",
     epochs: Annotated[int, typer.Option(min=1, max=100, help="how often each example is seen")] = 4,
     rank: Annotated[int, typer.Option(min=1, max=256, help="of the update of each matrix")] = 16,
@@ -88,16 +93,14 @@ def distill(
 
 
 def taught(settings: Settings, row: Model, learnt: Lesson, teaching: dict[str, Any], out: Path) -> dict[str, Any]:
-    from gateway.cli.compress.sources import checkpoint_of
-
     job = {
-        "source": str(checkpoint_of(settings, row.name)),
+        "source": str(named(settings, row.name).folder),
         "result": str(out),
         "examples": list(learnt.examples),
         "validation": list(learnt.validation),
         "teaching": teaching,
     }
-    return work(settings, "distill", job, "teach")
+    return do(settings, "distill", job, "teach", "peft")
 
 
 def as_row(settings: Settings, row: Model, out: Path) -> Model:
@@ -107,7 +110,8 @@ def as_row(settings: Settings, row: Model, out: Path) -> Model:
     path = out / f"{out.name}-q8_0.gguf"
     if not path.exists():
         like = model_store(settings).path(row.file)
-        work(settings, "gguf", {"source": str(out), "like": str(like), "result": str(path)}, "convert")
+        asked = {"source": str(out), "like": str(like), "result": str(path)}
+        do(settings, "as_gguf", asked, "convert", "gguf")
     return gguf_row(out.name, path, row)
 
 

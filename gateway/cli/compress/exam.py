@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
+from gateway.cli.compress.lesson import Subject
 from gateway.cli.engines import started
 from gateway.cli.prompts.answers import answers_path, kept_answers
 from gateway.cli.prompts.asking import of_engine
 from gateway.cli.prompts.examining import parameters_of, renderer
 from gateway.cli.screen import count_bar
-from gateway.cli.compress.lesson import Subject
 from gateway.settings import Settings
 from models.catalog import Model
 from prompts.examination import Examination, Examined, examine

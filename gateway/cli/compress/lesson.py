@@ -1,6 +1,7 @@
 """What a small model is taught of one prompt: its train cases, texts of the owner, and texts that the teacher writes.
 
-The teacher answers what has no answer yet, shown train cases as examples. Nothing of the cases that choose or judge comes in.
+The teacher answers what has no answer yet, shown train cases as examples. Nothing of the cases that choose or judge
+comes in.
 """
 
 from collections import Counter
@@ -74,7 +75,11 @@ def given_texts(path: Path) -> list[tuple[Case, str | None]]:
 
 
 async def lesson(
-    subject: Subject, given: Sequence[tuple[Case, str | None]], teacher: "Teacher | None", write: int, tell: Callable[[], None]
+    subject: Subject,
+    given: Sequence[tuple[Case, str | None]],
+    teacher: "Teacher | None",
+    write: int,
+    tell: Callable[[], None],
 ) -> Lesson:
     """Raises CompressFailed where the suite has too little to teach or to choose by."""
     train, validation = subject.known(Split.TRAIN), subject.known(Split.VALIDATION)
@@ -156,7 +161,7 @@ class Teacher:
         parameters = {"temperature": 1.0, "top_p": 0.95, "seed": number, "max_tokens": WRITING_TOKENS}
         answer = await self._ask([{"role": "user", "content": asked}], parameters)
         text = answer.text.strip().removeprefix("- ").strip().strip('"')
-        return text if answer.error is None and 0 < len(text) and "\n" not in text else None
+        return text if answer.error is None and len(text) > 0 and "\n" not in text else None
 
     def _with_shots(self, messages: Sequence[Message]) -> Iterator[Message]:
         last = max(place for place, message in enumerate(messages) if message["role"] == "user")
@@ -187,5 +192,3 @@ def runs_of(cases: Iterator[Case] | Sequence[Case]) -> Iterator[tuple[str, ...]]
 
 def _folded(text: str) -> str:
     return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
-
-

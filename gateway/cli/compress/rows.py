@@ -1,4 +1,6 @@
-"""A catalogue row for what was made: printed, and written beside it, to be pasted into a catalogue or the settings file."""
+"""A catalogue row for what was made: printed, and written beside it, to be pasted into a catalogue or the settings
+file.
+"""
 
 import hashlib
 from pathlib import Path
@@ -6,9 +8,16 @@ from typing import Any
 
 import yaml
 
-from models.catalog import Ability, Model, UrlSource, WeightsFile
+from models.catalog import Ability, Model
+from models.checkpoint import of_folder
+from models.weights import FolderSource, UrlSource, WeightsFile
 
 SMALLEST_FIRST_TIER = 0
+CONTEXT_TOKENS = 4096  # of a folder without a row: what most can do
+ABILITIES = {
+    "vllm": frozenset({Ability.CHAT, Ability.COMPLETIONS, Ability.STRUCTURED, Ability.LOGPROBS, Ability.CHOICES}),
+    "transformers": frozenset({Ability.CHAT, Ability.COMPLETIONS, Ability.LOGPROBS}),
+}
 BESIDE = "row.yaml"
 
 
@@ -27,6 +36,19 @@ def gguf_row(name: str, path: Path, like: Model) -> Model:
         licence=like.licence,
         file=file,
         memory_limit_bytes=like.memory_limit_bytes,
+    )
+
+
+def checkpoint_row(folder: Path, like: Model | None, engine: str) -> Model:
+    """Of the checkpoint in *folder*, made of the model of the row *like*."""
+    return Model(
+        name=folder.resolve().name,
+        engine=engine,  # type: ignore[arg-type]  # one of the two that read checkpoints
+        tier=SMALLEST_FIRST_TIER,
+        context_tokens=like.context_tokens if like else CONTEXT_TOKENS,
+        abilities=ABILITIES[engine],
+        licence=like.licence if like else "",
+        checkpoint=of_folder(folder, FolderSource(folder=str(folder.resolve()))),
     )
 
 

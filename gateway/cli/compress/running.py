@@ -1,8 +1,5 @@
-"""What the commands that make models smaller share: where a checkpoint is, who does the work, how far it is."""
+"""What the commands that make models smaller share: who does the work, on which texts, and how far it is."""
 
-import os
-import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,15 +8,21 @@ import typer
 
 from gateway.cli.screen import count_bar
 from gateway.settings import Settings
-from models.compress.job import Refused, Step
-from models.compress.process import do
+from models import compress, job
+from models.torch_python import torch_python
 
-TEXTS = Path(__file__).resolve().parents[3] / "models" / "compress" / "texts"
+TEXTS = Path(compress.__file__).parent / "texts"
 CALIBRATION, MEASURING = TEXTS / "calibration.txt", TEXTS / "measuring.txt"
+MODULES = ("torch", "transformers", "safetensors")
+WORK = "compress"  # in the cache: what interrupted jobs have done
 
+Source = Annotated[str, typer.Argument(help="a row of the catalogue, or a folder", metavar="ROW_OR_FOLDER")]
 Out = Annotated[Path, typer.Option("--out", help="the folder to make; it appears when it is whole")]
 Calibration = Annotated[
-    Path, typer.Option(help="the text to calibrate on, of a page or more", exists=True, dir_okay=False)
+    Path,
+    typer.Option(
+        help="the text that a method with calibration looks at, of a page or more", exists=True, dir_okay=False
+    ),
 ]
 
 
@@ -27,20 +30,25 @@ class CompressFailed(Exception):
     """A model cannot be made smaller, taught or measured as asked; the message says why, and what to do."""
 
 
-def work(settings: Settings, job: str, job_settings: Mapping[str, Any], says: str) -> dict[str, Any]:
-    """Let *job* be done, with a progress bar that is called *says*. Raises CompressFailed."""
+def do(settings: Settings, name: str, asked: Mapping[str, Any], says: str, *needs: str) -> dict[str, Any]:
+    """The job *name* of `models.compress`, with a progress bar called *says*. *needs*: packages besides MODULES.
+
+    Raises JobFailed, NoTorch. Interrupted, what it has done is kept, and the same command goes on from there.
+    """
+    python = torch_python((*MODULES, *needs), settings.torch_python)
+    document = {"job": name, "settings": dict(asked), "work": str(settings.cache_dir / WORK)}
     with count_bar() as bar:
         task = bar.add_task(says, total=None)
 
-        def show(step: Step) -> None:
-            bar.update(task, description=f"{says}: {step.says}", completed=step.done, total=step.total)
+        def show(step: job.Step) -> None:
+            bar.update(task, description=f"{says}: {step.what}", completed=step.done, total=step.total or None)
 
-        try:
-            return do(torch_python(), job, job_settings, settings.cache_dir / "compress", show)
-        except Refused as refused:
-            raise CompressFailed(str(refused)) from refused
+        return job.run(python, "models.compress", document, show)
 
 
-def torch_python() -> Path:
-    named = os.environ.get("POINTSMAN_TORCH_PYTHON")
-    return Path(named or shutil.which("python") or sys.executable)
+def text_of(path: Path) -> str:
+    """Raises CompressFailed."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CompressFailed(f"{path}: cannot be read as text: {error}") from error
