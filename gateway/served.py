@@ -2,11 +2,12 @@
 
 from gateway.settings import Settings, SettingsError, told
 from models.catalog import AUTO, Catalog, Model, Price, alias_problems, catalog_of, chat_problems, load_catalog
+from models.engines import LOCAL_ENGINES
 from models.litellm import price_of
 from prompts.yamlfile import Problem
 
 ALL = ("all",)
-HERE = frozenset({"llamacpp", "embedder"})  # the engines that work on this machine, whose hours the operator prices
+HERE = LOCAL_ENGINES | {"embedder"}  # the engines that work on this machine, whose hours the operator prices
 
 
 def served_catalog(settings: Settings) -> Catalog:

@@ -10,10 +10,13 @@ from models.checkpoint_store import CheckpointStore
 from models.embedder_engine import EmbedderEngine
 from models.engine import Engine
 from models.litellm import LiteLLMEngine
-from models.llamacpp import LlamaCppEngine
+from models.llamacpp import LlamaCpp
+from models.process import ProcessEngine, Program
 from models.scripted import Say, ScriptedEngine
 from models.store import ModelStore
-from models.upstream import OpenAIUpstream
+from models.transformers.program import Transformers
+from models.upstream import RUNNING_COUNTS, OpenAIUpstream
+from models.vllm.program import Vllm
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,19 @@ class Surroundings:
 
 def _llamacpp(model: Model, around: Surroundings) -> Engine:
     assert model.file is not None
-    log_path = around.log_dir / f"{model.name.replace('/', '_')}.log"
-    return LlamaCppEngine(model, around.store.path(model.file), log_path=log_path)
+    return _kept(model, LlamaCpp(model, around.store.path(model.file)), around)
+
+
+def _vllm(model: Model, around: Surroundings) -> Engine:
+    return _kept(model, Vllm(model, around.checkpoints, around.torch_python), around)
+
+
+def _transformers(model: Model, around: Surroundings) -> Engine:
+    return _kept(model, Transformers(model, around.checkpoints, around.torch_python), around)
+
+
+def _kept(model: Model, program: Program, around: Surroundings) -> ProcessEngine:
+    return ProcessEngine(model, program, log_path=around.log_dir / f"{model.name.replace('/', '_')}.log")
 
 
 def _openai(model: Model, around: Surroundings) -> Engine:
@@ -51,14 +65,6 @@ def _key(model: Model) -> str | None:
     return os.environ.get(model.api_key_env) if model.api_key_env else None
 
 
-# What asks a server to count as it goes, by what the catalogue row says of it.
-RUNNING_COUNTS: Mapping[str, Mapping[str, object]] = {
-    "last": {},
-    "vllm": {"stream_options": {"continuous_usage_stats": True}},
-    "llamacpp": {"timings_per_token": True},
-}
-
-
 def _scripted(model: Model, around: Surroundings) -> Engine:
     return ScriptedEngine(model.name, lambda call: [Say("This is a scripted answer.")])
 
@@ -73,8 +79,10 @@ ENGINES: Mapping[str, Callable[[Model, Surroundings], Engine]] = {
     "llamacpp": _llamacpp,
     "openai": _openai,
     "scripted": _scripted,
+    "transformers": _transformers,
+    "vllm": _vllm,
 }
 
 # Engines that are processes of this machine. Where several processes of ours serve, one of them runs these for all: a
 # model is loaded once.
-LOCAL_ENGINES = frozenset({"llamacpp"})
+LOCAL_ENGINES = frozenset({"llamacpp", "transformers", "vllm"})

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from models.catalog import Model
 from models.engine import Call, EngineState, EngineUnavailable, Health, Reply
-from models.llamacpp import Place, begin_at, upstream_at
+from models.process import Place, begin_at, upstream_at
 from models.upstream import OpenAIUpstream
 
 
@@ -49,7 +49,7 @@ class LentEngine:
         upstream = self._upstream
         if upstream is None:
             raise EngineUnavailable(f"{self._model.name} cannot be called now: it is {self._health.state}")
-        return await begin_at(upstream, call)
+        return await begin_at(self._model, upstream, call)
 
     def _hang_up(self) -> None:
         upstream, self._upstream = self._upstream, None

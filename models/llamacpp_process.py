@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Serve until standard input closes. Exit status 3: the model could not be loaded."""
+    """Serve until standard input closes; say so where the model cannot be loaded."""
     settings = json.loads(sys.stdin.readline())
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # llama.cpp writes its log where it likes; standard output is ours
@@ -25,7 +25,7 @@ def main() -> None:
     try:
         server = xllamacpp.Server(parameters(xllamacpp, settings))
     except (RuntimeError, MemoryError) as error:
-        print(json.dumps({"error": str(error)}), file=answers, flush=True)
+        print(json.dumps({"error": f"could not load the model ({error})"}), file=answers, flush=True)
         os._exit(3)
     print(json.dumps({"address": server.listening_address}), file=answers, flush=True)
     while sys.stdin.read(4096):
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def parameters(xllamacpp: Any, settings: dict[str, Any]) -> Any:
-    """llama.cpp's parameters for *settings* (see `LlamaCppEngine.process_settings`)."""
+    """llama.cpp's parameters for *settings* (see `LlamaCpp.settings`)."""
     p = xllamacpp.CommonParams()
     p.model.path = settings["path"]
     p.model_alias = {settings["model"]}

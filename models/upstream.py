@@ -55,6 +55,13 @@ ANSWER_KEYS = {
     Operation.COUNT: "input_tokens",
 }
 
+# What asks a server to count as it goes, by the way in which it does.
+RUNNING_COUNTS: Mapping[str, Mapping[str, Any]] = {
+    "last": {},
+    "vllm": {"stream_options": {"continuous_usage_stats": True}},
+    "llamacpp": {"timings_per_token": True},
+}
+
 
 class OpenAIUpstream:
     """An Engine over HTTP. *name* is the model's in the catalogue, *model* the server's. *extra_body* goes into every

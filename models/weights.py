@@ -149,7 +149,7 @@ class VllmServing(Strict):
     )
     speculative: Speculative | None = None
     sleep_mode: bool = Field(default=False, description="weights can leave the GPU while nobody asks; GPU only")
-    kv_cache_bytes: int = Field(default=2**30, ge=2**26, description="room for keys and values; on a processor")
+    kv_cache_gib: int = Field(default=1, ge=1, description="room for keys and values; on a processor")
     gpu_memory_share: float = Field(default=0.9, gt=0, le=1, description="of the GPU's memory; on a GPU")
     tensor_parallel: int = Field(default=1, ge=1, le=64, description="GPUs that share each layer")
     compile: bool = Field(

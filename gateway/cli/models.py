@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -14,6 +15,9 @@ from gateway.settings import Settings, load_settings
 from models.catalog import Catalog, CatalogError, Model, load_catalog
 from models.packages import is_installed
 from models.store import OnProgress, Progress
+from models.vllm.command import Unsupported, command_of
+from models.vllm.hardware import TYPICAL, find_hardware
+from models.vllm.program import weights_of
 
 app = typer.Typer(help="List the catalogue; fetch and check weights.", no_args_is_help=True)
 
@@ -63,6 +67,40 @@ def verify(names: Names = None) -> None:
         for weights in (model.file, *model.checkpoints):
             if weights is not None:
                 console.print(f"{model.name}: ok, SHA-256 {weights.sha256}", soft_wrap=True)
+
+
+@app.command()
+def command(
+    name: Annotated[str, typer.Argument(help="name of a model of engine vllm")],
+    platform: Annotated[
+        str | None, typer.Option("--hardware", help="cpu or cuda; what this machine has when not given")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="where the checkpoint is where vLLM will run")] = None,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen on")] = 8000,
+) -> None:
+    """Print the command that serves a model by vLLM, for compose, Helm, Ray or a shell; nothing is started.
+
+    It lacks the server's key: set VLLM_API_KEY, and the same in the variable that the gateway's row names.
+    """
+    settings = load_settings()
+    row = load_catalog(settings.catalog).only((name,)).models[name]
+    if row.engine != "vllm":
+        raise CatalogError(f"{name} has engine {row.engine}; only those of engine vllm have a command")
+    found = find_hardware()
+    if platform is not None and platform != found.platform:
+        found = TYPICAL.get(platform) or _no_platform(platform)
+    placed = weights_of(row, checkpoint_store(settings))
+    if weights is not None:
+        placed = replace(placed, checkpoint=weights)
+    try:
+        console.print(command_of(row, placed, found, host=host, port=port).shown(), soft_wrap=True, highlight=False)
+    except Unsupported as error:
+        raise CatalogError(f"{name} by vLLM on {found.name or found.platform}: {error}") from error
+
+
+def _no_platform(platform: str) -> NoReturn:
+    raise CatalogError(f"--hardware {platform}: must be one of {', '.join(TYPICAL)}")
 
 
 def fetch(settings: Settings, model: Model) -> None:

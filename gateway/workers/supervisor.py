@@ -31,7 +31,7 @@ from gateway.workers.told import engine_written, written
 from models.catalog import Catalog, CatalogError, Model
 from models.engine import Engine, Health
 from models.engines import LOCAL_ENGINES
-from models.llamacpp import LlamaCppEngine, Place
+from models.process import Place, ProcessEngine
 
 log = structlog.get_logger(__name__)
 
@@ -357,7 +357,7 @@ class Supervisor:
 
 
 def _place(engine: Engine) -> Place | None:
-    assert isinstance(engine, LlamaCppEngine)
+    assert isinstance(engine, ProcessEngine)
     return engine.place
 
 

@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from gateway.settings import Settings
 from models.catalog import Catalog
 from models.engine import EngineState, Health
-from models.llamacpp import Place
+from models.process import Place
 
 
 class ToldSettings(Settings):

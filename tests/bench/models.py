@@ -14,7 +14,7 @@ from gateway.served import served_catalog
 from gateway.settings import load_settings
 from models.catalog import Catalog
 from models.engine import Call, Engine, EngineState
-from models.llamacpp import LlamaCppEngine
+from models.process import ProcessEngine
 from tests.bench.grid import Cell, Grid
 from tests.bench.measure import cpu_seconds, family, resident_bytes
 
@@ -41,7 +41,7 @@ async def measure_models() -> list[Grid]:
     rows: list[list[Cell]] = []
     for name, replicas in make_engines(local, settings).items():
         engine = replicas[0]
-        assert isinstance(engine, LlamaCppEngine)
+        assert isinstance(engine, ProcessEngine)
         rows.append([name, *await _measured(engine)])
     return [
         Grid(
@@ -60,7 +60,7 @@ async def measure_models() -> list[Grid]:
     ]
 
 
-async def _measured(engine: LlamaCppEngine) -> list[Cell]:
+async def _measured(engine: ProcessEngine) -> list[Cell]:
     start = time.perf_counter()
     await engine.start()
     try:

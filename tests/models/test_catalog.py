@@ -417,7 +417,7 @@ NUMERICS = st.fixed_dictionaries(
 def test_two_builds_of_the_same_weights_are_told_apart_by_all_that_changes_answers(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    models = [Model(**VLLM, numerics=numerics) for numerics in (one, other)]
+    models = [Model(**{**VLLM, "numerics": numerics}) for numerics in (one, other)]
 
     assert (models[0].build == models[1].build) == (models[0].numerics == models[1].numerics)
 
@@ -425,7 +425,7 @@ def test_two_builds_of_the_same_weights_are_told_apart_by_all_that_changes_answe
 @pytest.mark.parametrize(
     "change",
     [
-        {"vllm": {"prefix_caching": False, "chunked_prefill": False, "kv_cache_bytes": 2**31, "compile": True}},
+        {"vllm": {"prefix_caching": False, "chunked_prefill": False, "kv_cache_gib": 2, "compile": True}},
         {"vllm": {"speculative": {"method": "ngram"}}},
         {"checkpoint": {**CHECKPOINT, "sources": [{"snapshot": "r/m", "revision": "a"}]}},
         {"numerics": {"dtype": "auto"}},

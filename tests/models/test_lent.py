@@ -6,7 +6,7 @@ import pytest
 from models.catalog import Model
 from models.engine import Call, EngineState, EngineUnavailable, Health
 from models.lent import LentEngine
-from models.llamacpp import Place
+from models.process import Place
 from tests.fakes import FakeUpstream
 
 pytestmark = pytest.mark.anyio

@@ -13,10 +13,11 @@ import orjson
 import pytest
 
 from gateway.settings import load_settings
-from models import llamacpp
+from models import llamacpp, process
 from models.catalog import Model, load_catalog
 from models.engine import Call, EngineState, EngineUnavailable, Health, Reply
-from models.llamacpp import LlamaCppEngine
+from models.llamacpp import LlamaCpp
+from models.process import ProcessEngine
 from models.store import ModelStore
 from tests.processes import alive, until
 
@@ -56,8 +57,8 @@ def log(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def running(path: Path, log: Path, model: Model = TINY) -> AsyncIterator[LlamaCppEngine]:
-    engine = LlamaCppEngine(model, path, log_path=log)
+async def running(path: Path, log: Path, model: Model = TINY) -> AsyncIterator[ProcessEngine]:
+    engine = ProcessEngine(model, LlamaCpp(model, path), log_path=log)
     await engine.start()
     try:
         yield engine
@@ -65,7 +66,7 @@ async def running(path: Path, log: Path, model: Model = TINY) -> AsyncIterator[L
         await engine.stop()
 
 
-async def until_state(engine: LlamaCppEngine, *states: EngineState) -> Health:
+async def until_state(engine: ProcessEngine, *states: EngineState) -> Health:
     """Its health once it is in one of *states*."""
     async with asyncio.timeout(STATE_TIMEOUT_SECONDS):
         while engine.health().state not in states:  # noqa: ASYNC110  # an engine offers no event
@@ -73,7 +74,7 @@ async def until_state(engine: LlamaCppEngine, *states: EngineState) -> Health:
     return engine.health()
 
 
-async def answer(engine: LlamaCppEngine) -> Reply:
+async def answer(engine: ProcessEngine) -> Reply:
     """A whole one, which has ended."""
     reply = await engine.begin(Call(HELLO))
     await reply.close()
@@ -98,10 +99,10 @@ async def test_it_answers_and_counts(weights: Path, log: Path) -> None:
 
 async def test_its_settings_follow_from_the_catalogue_row_alone() -> None:
     row = TINY.model_copy(update={"threads": 3, "parallel": 5, "batch_tokens": 7})
-    engine = LlamaCppEngine(row, Path("weights"), log_path=Path("log"))
+    program = LlamaCpp(row, Path("weights"))
 
-    assert engine.process_settings("key") == engine.process_settings("key")
-    assert engine.process_settings("key") == {
+    assert program.settings("key") == program.settings("key")
+    assert program.settings("key") == {
         "path": "weights",
         "model": TINY.name,
         "api_key": "key",
@@ -221,12 +222,12 @@ async def test_a_process_that_dies_is_started_again(weights: Path, log: Path) ->
 async def test_the_wait_doubles_to_its_cap_and_begins_anew_after_a_long_life(
     weights: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llamacpp, "FIRST_BACKOFF_SECONDS", 0.01)
-    monkeypatch.setattr(llamacpp, "LONGEST_BACKOFF_SECONDS", 0.03)
+    monkeypatch.setattr(process, "FIRST_BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(process, "LONGEST_BACKOFF_SECONDS", 0.03)
     waits = []
     async with running(weights, log) as engine:
         for long_life_seconds in (60.0, 60.0, 60.0, 60.0, 0.0):  # every process of this test has lived longer than 0 s
-            monkeypatch.setattr(llamacpp, "HEALTHY_AFTER_SECONDS", long_life_seconds)
+            monkeypatch.setattr(process, "HEALTHY_AFTER_SECONDS", long_life_seconds)
             await until_state(engine, EngineState.READY)
             _kill(engine)
             waits.append((await until_state(engine, EngineState.RESTARTING)).detail.split()[-2])
@@ -234,7 +235,7 @@ async def test_the_wait_doubles_to_its_cap_and_begins_anew_after_a_long_life(
     assert waits == ["0.01", "0.02", "0.03", "0.03", "0.01"]
 
 
-def _kill(engine: LlamaCppEngine) -> int:
+def _kill(engine: ProcessEngine) -> int:
     process_id = engine.process_id
     assert process_id is not None
     os.kill(process_id, signal.SIGKILL)
@@ -254,7 +255,7 @@ async def test_killed_while_it_loads_it_is_started_again(weights: Path, log: Pat
 
 
 async def test_a_load_that_hangs_is_ended(weights: Path, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llamacpp, "LOAD_TIMEOUT_SECONDS", 0.001)
+    monkeypatch.setattr(process, "LOAD_TIMEOUT_SECONDS", 0.001)
     async with running(weights, log) as engine:
         health = await until_state(engine, EngineState.FAILED)
         assert "not ready in 0.001 s" in health.detail

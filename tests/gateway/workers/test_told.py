@@ -8,7 +8,7 @@ from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from gateway.workers.told import engine_read, engine_written, read, written
 from models.engine import EngineState, Health
-from models.llamacpp import Place
+from models.process import Place
 
 FILE = """
 bar: "0.9"
