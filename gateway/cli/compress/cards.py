@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.compress.running import CompressFailed
+from gateway.cli.screen import console, table
 
 CARD, README = "card.json", "README.md"
 MEGABYTE = 1_000_000
@@ -27,17 +28,27 @@ FIGURES: Sequence[tuple[str, str, str]] = (
 
 def read(folder: Path) -> Card:
     """Raises CompressFailed."""
+    if not (folder / CARD).is_file():
+        raise CompressFailed(f"{folder}: has no {CARD}; pointsman models bench {folder} writes one")
+    return load(folder / CARD)
+
+
+def load(path: Path) -> Card:
+    """Raises CompressFailed."""
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CompressFailed(
-            f"{folder}: has no {CARD}; pointsman models bench {folder} measures and writes one"
-        ) from None
+        card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CompressFailed(f"{folder / CARD}: cannot be read ({error}); remove it and measure again") from error
+        raise CompressFailed(f"{path}: cannot be read ({error}); remove it and measure again") from error
     if not isinstance(card, dict):
-        raise CompressFailed(f"{folder / CARD}: is no card; remove it and measure again")
+        raise CompressFailed(f"{path}: is no card; remove it and measure again")
     return card
+
+
+def show(cards: Sequence[Card]) -> None:
+    shown = table("", *(f"{card['name']}." for card in cards))
+    for row in side_by_side(cards):
+        shown.add_row(*row)
+    console.print(shown)
 
 
 def write_json(path: Path, card: Card) -> None:
@@ -89,7 +100,7 @@ def readme(card: Card, row: str) -> str:
 
 def _how(measured: Mapping[str, Any]) -> str:
     return (
-        f"{measured['at']} on {measured['machine']}. Perplexity is of {measured.get('tokens', 0)} tokens of one text, to "
+        f"{measured['at']} on {measured['machine']}. Perplexity is of {measured.get('tokens', 0)} tokens, to "
         "compare builds of one model. Energy is an estimate, seconds of a core times its watts; no meter was read."
     )
 

@@ -11,17 +11,21 @@ import typer
 
 from gateway.builder import model_store
 from gateway.cli.compress.exam import Exam, sat
+from gateway.cli.compress.kept import keep
 from gateway.cli.compress.lesson import Lesson, Subject, Teacher, given_texts, lesson
-from gateway.cli.compress.rows import BESIDE, gguf_row, yaml_of
+from gateway.cli.compress.made import put
+from gateway.cli.compress.rows import BESIDE, gguf_row
 from gateway.cli.compress.running import CompressFailed, Out, do
 from gateway.cli.compress.sources import named
 from gateway.cli.engines import started
 from gateway.cli.prompts.asking import of_engine
 from gateway.cli.prompts.place import Dir, folder_at, prompt_in, suite_of
+from gateway.cli.prompts.tiers import lineup_of
 from gateway.cli.screen import console, count_bar, table
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from models.catalog import Model, load_catalog
+from prompts.promptfile import Policy
 from prompts.suite import Split
 
 HELP = """Teach a small model one prompt: it learns to answer as the safe tier does, and is examined on held-out cases.
@@ -44,7 +48,7 @@ pointsman models distill smollm2-135m-instruct-q4_1 --prompt tenants --dir promp
 pointsman models distill smollm2-135m-instruct-q4_1 --prompt tenants --write 100 --out builds/tenants
 """
 
-LESSON, CARD = "lesson.jsonl", "card.json"
+LESSON = "lesson.jsonl"
 
 
 def distill(
@@ -70,26 +74,34 @@ def distill(
     found = prompt_in(folder, prompt)
     subject = Subject(found.template, tier, suite_of(folder, found))
     row = load_catalog(settings.catalog).only((student,)).models[student]
-    learnt = asyncio.run(_lesson(settings, subject, data, teacher, write, seed))
+    learnt = asyncio.run(_lesson(settings, subject, folder.policy, data, teacher, write, seed))
     _show_lesson(learnt)
     teaching = {"epochs": epochs, "rank": rank, "rate": rate, "seed": seed}
     result = taught(settings, row, learnt, teaching, out)
     made = as_row(settings, row, out)
     exams = asyncio.run(_exams(settings, subject, [row, made]))
     (out / LESSON).write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in learnt.examples))
-    (out / BESIDE).write_text(yaml_of(made), encoding="utf-8")
+    facts = {"prompt": subject.template.id, **teaching, **taught_facts(result), "held_out": exams[-1].says}
     card = {
-        "made": "distill",
-        "prompt": subject.template.id,
-        "of": {"row": row.name, "build": row.build},
-        "teaching": {**teaching, **result},
-        "origins": dict(learnt.origins),
-        "left_out": dict(learnt.left_out),
-        "held_out": [one.document() for one in exams],
+        "name": made.name,
+        "command": "distill",
+        "of": {"name": row.name, "build": row.build},
+        "build": made.build,
+        "facts": facts,
+        "lesson": {"origins": dict(learnt.origins), "left_out": dict(learnt.left_out)},
+        "exams": [one.document() for one in exams],
+        "losses": result["losses"],
     }
-    (out / CARD).write_bytes(orjson.dumps(card, option=orjson.OPT_INDENT_2) + b"\n")
+    put(out, card, made)
+    keep(settings, card)
     _show_exams(exams)
-    console.print(f"\n{out}: the row to serve it is in {out / BESIDE}", highlight=False, soft_wrap=True)
+    console.print(
+        f"\n{out}: its row for a catalogue or the settings file is in {BESIDE}", highlight=False, soft_wrap=True
+    )
+
+
+def taught_facts(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: result[name] for name in ("examples", "trained_parameters", "steps", "kept_step")}
 
 
 def taught(settings: Settings, row: Model, learnt: Lesson, teaching: dict[str, Any], out: Path) -> dict[str, Any]:
@@ -116,7 +128,7 @@ def as_row(settings: Settings, row: Model, out: Path) -> Model:
 
 
 async def _lesson(
-    settings: Settings, subject: Subject, data: Path | None, teacher: str | None, write: int, seed: int
+    settings: Settings, subject: Subject, policy: Policy, data: Path | None, teacher: str | None, write: int, seed: int
 ) -> Lesson:
     given = given_texts(data) if data is not None else []
     if not write and all(answer is not None for _, answer in given):
@@ -129,7 +141,15 @@ async def _lesson(
         asked = 2 * write + sum(answer is None for _, answer in given)
         task = bar.add_task(f"{row.name} teaches", total=asked)
         tell: Callable[[], None] = lambda: bar.advance(task)  # noqa: E731
-        return await lesson(subject, given, Teacher(subject, of_engine(engine, row), "large", seed), write, tell)
+        return await lesson(
+            subject, given, Teacher(subject, of_engine(engine, row), _tier(settings, row, policy), seed), write, tell
+        )
+
+
+def _tier(settings: Settings, row: Model, policy: Policy) -> str:
+    """In whose words the teacher is told: the safe tier's, where it is none of those that are served."""
+    places = lineup_of(settings).places(policy)
+    return next((place.tier for place in places if place.model == row.name), places[-1].tier)
 
 
 async def _exams(settings: Settings, subject: Subject, rows: list[Model]) -> list[Exam]:

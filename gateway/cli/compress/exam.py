@@ -10,6 +10,7 @@ from gateway.cli.prompts.examining import parameters_of, renderer
 from gateway.cli.screen import count_bar
 from gateway.settings import Settings
 from models.catalog import Model
+from models.engine import Engine
 from prompts.examination import Examination, Examined, examine
 from prompts.suite import Suite
 from router.bounds import lower_bound, wilson_interval
@@ -49,6 +50,10 @@ class Exam:
         seconds = "" if self.median_seconds is None else f"{self.median_seconds:.2f}"
         return self.model, f"{self.passed}/{self.total}", f"{low:.2f} to {high:.2f}", f"{self.proven:.2f}", seconds
 
+    @property
+    def says(self) -> str:
+        return f"{self.passed}/{self.total}, Wilson {self.interval[0]:.2f} to {self.interval[1]:.2f}"
+
     def document(self) -> dict[str, object]:
         return {
             "model": self.model,
@@ -61,22 +66,26 @@ class Exam:
 
 
 async def sat(settings: Settings, row: Model, subject: Subject, suite: Suite) -> Exam:
-    """*suite* by the model of *row*; answers that were given before are not asked for again."""
+    """*suite* by the model of *row*, whose engine is started for it."""
+    async with started(settings, row) as engine:
+        return Exam.of(row.name, await answered(settings, engine, row, subject, suite), settings.confidence)
+
+
+async def answered(settings: Settings, engine: Engine, row: Model, subject: Subject, suite: Suite) -> Examination:
+    """Answers that were given before are not asked for again."""
     with kept_answers(answers_path(settings.data_dir)) as kept, count_bar() as bar:
         task = bar.add_task(f"{row.name}: {subject.template.id}", total=len(suite.cases))
 
         def tell(done: int, total: int, last: Examined) -> None:
             bar.update(task, completed=done)
 
-        async with started(settings, row) as engine:
-            examination = await examine(
-                suite,
-                renderer(subject.template, subject.tier),
-                of_engine(engine, row),
-                build=row.build,
-                parameters=parameters_of(subject.template, subject.tier),
-                kept=kept,
-                concurrency=row.parallel,
-                progress=tell,
-            )
-    return Exam.of(row.name, examination, settings.confidence)
+        return await examine(
+            suite,
+            renderer(subject.template, subject.tier),
+            of_engine(engine, row),
+            build=row.build,
+            parameters=parameters_of(subject.template, subject.tier),
+            kept=kept,
+            concurrency=row.parallel,
+            progress=tell,
+        )

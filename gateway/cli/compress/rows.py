@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from gateway.cli.compress.running import CompressFailed
 from models.catalog import Ability, Model
 from models.checkpoint import of_folder
 from models.weights import FolderSource, UrlSource, WeightsFile
@@ -50,6 +51,18 @@ def checkpoint_row(folder: Path, like: Model | None, engine: str) -> Model:
         licence=like.licence if like else "",
         checkpoint=of_folder(folder, FolderSource(folder=str(folder.resolve()))),
     )
+
+
+def row_in(folder: Path) -> Model | None:
+    """The row that a command has written there; None where there is none. Raises CompressFailed."""
+    path = folder / BESIDE
+    if not path.is_file():
+        return None
+    try:
+        [said] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return Model.model_validate(said)
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise CompressFailed(f"{path}: is no catalogue row ({error}); remove it") from error
 
 
 def yaml_of(row: Model) -> str:
