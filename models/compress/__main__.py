@@ -21,8 +21,8 @@ def do(settings: dict[str, Any], on_step: OnStep) -> Mapping[str, Any]:
     name = settings["job"]
     assert name in JOBS
     job: Job = getattr(import_module(f"models.compress.{name}"), name)
-    work = Work(Path(settings["work"]), {"job": name, **settings["settings"]})
-    return job(settings["settings"], work, on_step)
+    with Work(Path(settings["work"]), {"job": name, **settings["settings"]}) as work:
+        return job(settings["settings"], work, on_step)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from models.job import JobFailed
 
@@ -20,17 +20,25 @@ ROOM = 1.1  # a result and its header, over the bytes that are expected
 
 
 class Work:
-    """Parts by name, each written whole by a rename. One process at a time. Raises JobFailed for a second one."""
+    """Parts by name, each written whole by a rename. Used as a context: one process at a time."""
 
     def __init__(self, root: Path, job: Mapping[str, Any]) -> None:
         told = json.dumps(job, sort_keys=True, default=str).encode()
         self.folder = root / hashlib.sha256(told).hexdigest()[:HEX_DIGITS]
+
+    def __enter__(self) -> Self:
+        """Raises JobFailed where another process does the same."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder.with_suffix(".lock"), "w")  # noqa: SIM115  # held as long as the process lives
+        self._lock = open(self.folder.with_suffix(".lock"), "w")  # closed at the end of the context
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
             raise JobFailed("another process does the same already; wait for it, or end it and start again") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
 
     def path(self, name: str) -> Path:
         return self.folder / name

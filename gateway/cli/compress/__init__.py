@@ -4,12 +4,13 @@ worth.
 
 import typer
 
-from gateway.cli.compress import bench, card, distill, quantize
+from gateway.cli.compress import bench, card, distill, prune, quantize
 
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands beside the others of `pointsman models`."""
     app.command("quantize", help=quantize.HELP)(quantize.quantize)
+    app.command("prune", help=prune.HELP)(prune.prune)
     app.command("distill", help=distill.HELP)(distill.distill)
     app.command("bench", help=bench.HELP)(bench.bench)
     app.command("card", help=card.HELP)(card.card)
