@@ -4,13 +4,14 @@ worth.
 
 import typer
 
-from gateway.cli.compress import bench, card, distill, prune, quantize
+from gateway.cli.compress import bench, card, distill, prune, quantize, search
 
 
 def add_to(app: typer.Typer) -> None:
     """Put the commands beside the others of `pointsman models`."""
     app.command("quantize", help=quantize.HELP)(quantize.quantize)
     app.command("prune", help=prune.HELP)(prune.prune)
+    app.command("search", help=search.HELP)(search.search)
     app.command("distill", help=distill.HELP)(distill.distill)
     app.command("bench", help=bench.HELP)(bench.bench)
     app.command("card", help=card.HELP)(card.card)

@@ -225,7 +225,8 @@ def test_fewer_blocks_are_the_ones_that_change_most(make_checkpoint: Make) -> No
 
 
 def test_a_pupil_learns_what_it_is_taught(make_checkpoint: Make) -> None:
-    """Forty steps over two dozen examples: the loss on them falls to a fraction. Weights so small as those of a new model would
+    """Forty steps over two dozen examples: the loss on them falls to a fraction. Weights so small as those of a new
+    model would
     let no word stand out, whatever is learnt.
     """
     folder = make_checkpoint(spread=0.2)
@@ -275,3 +276,54 @@ def test_the_perplexity_of_a_random_model_is_that_of_guessing(make_checkpoint: M
 
     assert result["perplexity"] == pytest.approx(len(WORDS), rel=0.05)
     assert result["parameters"] == sum(p.numel() for p in model_of(look(folder)).parameters())
+
+
+SEARCH = {"trials": 8, "runs": 2, "most_dropped": 1, "group": 32, "seed": 0, "calibration": TEXT, "text": TEXT}
+
+
+def test_nothing_is_on_the_front_that_another_build_beats(make_checkpoint: Make) -> None:
+    folder = make_checkpoint()
+
+    found = run("search", folder, folder.parent / "made", **SEARCH)["trials"]
+
+    assert len(found) == 8
+    for one in found:
+        better = [o for o in found if o["size_bytes"] < one["size_bytes"] and o["perplexity"] < one["perplexity"]]
+        assert one["on_front"] == (not better)
+
+
+def test_a_search_begins_with_one_size_everywhere_and_its_bytes_are_those_of_a_build(make_checkpoint: Make) -> None:
+    """The estimate is what `quantize` then writes for the matrices."""
+    folder = make_checkpoint()
+
+    found = run("search", folder, folder.parent / "made", **SEARCH)["trials"]
+    made = folder.parent / "eight"
+    run("quantize", folder, made, method="w8a8", **QUANTIZE)
+
+    eight = next(row for row in found if row["number"] == 1)
+    assert set(eight["bits"].values()) == {8}
+    assert eight["size_bytes"] == sum(t.size_bytes for n, t in look(made).tensors.items() if "_proj." in n)
+
+
+def test_a_build_of_the_front_can_be_made(make_checkpoint: Make) -> None:
+    folder = make_checkpoint()
+    found = run("search", folder, folder.parent / "made", **SEARCH)["trials"]
+    row = next(row for row in found if row["on_front"] and not row["drop"] and set(row["bits"].values()) != {16})
+
+    run("quantize", folder, folder.parent / "best", **{**QUANTIZE, "method": "rtn-w4a16", "bits": row["rules"]})
+
+    assert look(folder.parent / "best").is_quantized
+
+
+@pytest.mark.parametrize("stop_at", [6, 10])
+def test_an_interrupted_search_keeps_its_trials(make_checkpoint: Make, stop_at: int) -> None:
+    folder = make_checkpoint()
+    with pytest.raises(Stopped):
+        run("search", folder, folder.parent / "made", stop_at, **SEARCH)
+
+    steps: list[Step] = []
+    settings = {"source": str(folder), "result": str(folder.parent / "made"), **SEARCH}
+    found = do({"job": "search", "settings": settings, "work": str(folder.parent / "work")}, steps.append)
+
+    assert len(found["trials"]) == 8
+    assert len(steps) < 8
