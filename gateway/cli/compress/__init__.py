@@ -4,7 +4,7 @@ worth.
 
 import typer
 
-from gateway.cli.compress import bench, card, distill, prune, quantize, search
+from gateway.cli.compress import advise, bench, card, distill, prune, quantize, search
 
 
 def add_to(app: typer.Typer) -> None:
@@ -15,3 +15,4 @@ def add_to(app: typer.Typer) -> None:
     app.command("distill", help=distill.HELP)(distill.distill)
     app.command("bench", help=bench.HELP)(bench.bench)
     app.command("card", help=card.HELP)(card.card)
+    app.command("advise", help=advise.HELP)(advise.advise)
