@@ -15,7 +15,9 @@ import orjson
 
 from gateway.cli.compress.running import CompressFailed
 from gateway.cli.prompts.examining import parameters_of, renderer
-from prompts.examination import Ask
+from prompts.answer import Answer
+from prompts.canonical import digest
+from prompts.examination import Ask, Kept
 from prompts.message import Message
 from prompts.optimise.examples import Example, balanced, known
 from prompts.render import render
@@ -179,6 +181,21 @@ class Teacher:
                 "texts with --data instead of --write"
             )
         return names.pop()
+
+
+def remembering(ask: Ask, kept: Kept, build: str) -> Ask:
+    """*ask* of *build*, which is not asked again what it has answered: an interrupted lesson comes out the same."""
+
+    async def asked(messages: Sequence[Message], parameters: Mapping[str, Any]) -> Answer:
+        key = digest(["lesson", build, list(messages), dict(parameters)])
+        answer = kept.get(key)
+        if answer is None:
+            answer = await ask(messages, parameters)
+            if answer.error is None:
+                kept[key] = answer
+        return answer
+
+    return asked
 
 
 def runs_of(cases: Iterator[Case] | Sequence[Case]) -> Iterator[tuple[str, ...]]:

@@ -3,6 +3,7 @@ file.
 """
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ ABILITIES = {
     "vllm": frozenset({Ability.CHAT, Ability.COMPLETIONS, Ability.STRUCTURED, Ability.LOGPROBS, Ability.CHOICES}),
     "transformers": frozenset({Ability.CHAT, Ability.COMPLETIONS, Ability.LOGPROBS}),
 }
+NOT_NAMED = re.compile(r"[^A-Za-z0-9._-]+")
 BESIDE = "row.yaml"
 
 
@@ -40,10 +42,15 @@ def gguf_row(name: str, path: Path, like: Model) -> Model:
     )
 
 
-def checkpoint_row(folder: Path, like: Model | None, engine: str) -> Model:
+def name_of(folder: Path) -> str:
+    """What a catalogue takes for a name; a model is called like its folder."""
+    return NOT_NAMED.sub("-", folder.resolve().name).lstrip("-._") or "build"
+
+
+def checkpoint_row(folder: Path, like: Model | None, engine: str, name: str | None = None) -> Model:
     """Of the checkpoint in *folder*, made of the model of the row *like*."""
     return Model(
-        name=folder.resolve().name,
+        name=name or name_of(folder),
         engine=engine,  # type: ignore[arg-type]  # one of the two that read checkpoints
         tier=SMALLEST_FIRST_TIER,
         context_tokens=like.context_tokens if like else CONTEXT_TOKENS,

@@ -22,7 +22,7 @@ TRIALS = [
     {"number": n, "size_bytes": s, "perplexity": p, "drop": d, "bits": {"mlp 0": 8}, "on_front": f, "rules": {"*": 8}}
     for n, s, p, d, f in [(0, 60_000_000, 50.0, 0, True), (1, 11**8, 38.0, 1, True), (2, 12**8, 45.0, 0, False)]
 ]  # fmt: skip
-RESULTS: Mapping[str, Mapping[str, Any]] = {
+RESULTS: dict[str, Mapping[str, Any]] = {
     "quantize": {"bits_per_weight": 4.25},
     "prune": {"zeros": 0.5},
     "measure": {"perplexity": 37.25, "tokens": 1024, "weights_bytes": 113_000_000},
