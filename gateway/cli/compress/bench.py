@@ -55,6 +55,7 @@ def bench(
     builds: Annotated[list[str], typer.Argument(help="rows of the catalogue, or folders", metavar="ROW_OR_FOLDER...")],
     suite: Annotated[list[str] | None, typer.Option(help="a prompt whose suite is run; may be repeated")] = None,
     directory: Dir = None,
+    tier: Annotated[str, typer.Option(help="the tier whose text of these prompts every build is told")] = "small",
     ladder: Annotated[Path | None, typer.Option(help="a ladder file (JSON lines, gzip)", exists=True)] = None,
     per_task: Annotated[int, typer.Option(min=1, help="prompts of each of its tasks")] = 5,
     text: Annotated[Path, typer.Option(help="the text of the perplexity", exists=True, dir_okay=False)] = MEASURING,
@@ -68,7 +69,7 @@ def bench(
     for name in suite or ():
         assert folder is not None
         found = prompt_in(folder, name)
-        subjects.append(Subject(found.template, "small", suite_of(folder, found)))
+        subjects.append(Subject(found.template, tier, suite_of(folder, found)))
     rungs = sample(read_ladder(ladder), per_task) if ladder else []
     made = []
     for build in builds:
