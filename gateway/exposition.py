@@ -9,7 +9,7 @@ from prometheus_client.utils import floatToGoString
 from gateway.dispatch import BreakerState
 from gateway.meter import Labelled
 from gateway.runtime import Runtime
-from models.engine import EngineState
+from models.engine import EngineState, Tells
 
 LINES_PER_STEP = 200  # between two looks at the event loop, half a millisecond; a histogram's child more at most
 ENGINES_PER_STEP = 25
@@ -28,6 +28,7 @@ async def expose(runtime: Runtime) -> bytes:
 async def read_gauges(runtime: Runtime) -> None:
     """Set the gauges of what others count: engines, limits and the ledger."""
     await _in_turns(_read_engines(runtime))
+    await _ask_engines(runtime)
     own, ledger = runtime.meter.metrics, runtime.ledger
     own.limits_degraded.set(runtime.limits.degraded)
     own.suspended.set(runtime.knowledge.suspended)
@@ -78,6 +79,27 @@ def _read_engines(runtime: Runtime) -> Iterator[None]:
             own.engine_shed.of(name, reason).set(shed)
         if count % ENGINES_PER_STEP == 0:
             yield
+
+
+async def _ask_engines(runtime: Runtime) -> None:
+    """What servers say of themselves; a model's together. Who does not answer leaves what was said last."""
+    own = runtime.meter.metrics
+    asked = [
+        (name, replica.engine)
+        for name, engine in runtime.engines.items()
+        for replica in engine.replicas
+        if isinstance(replica.engine, Tells)
+    ]
+    said = await asyncio.gather(*(engine.readings() for _, engine in asked))
+    for name in {name for name, _ in asked}:
+        told = [one for (of, _), one in zip(asked, said, strict=True) if of == name and one is not None]
+        if not told:
+            continue
+        own.engine_running.of(name).set(sum(one.running for one in told))
+        own.engine_waiting.of(name).set(sum(one.waiting for one in told))
+        own.engine_kv_used.of(name).set(max(one.kv_used_ratio for one in told))
+        if hits := [one.prefix_hit_ratio for one in told if one.prefix_hit_ratio is not None]:
+            own.engine_prefix_hits.of(name).set(sum(hits) / len(hits))
 
 
 async def _in_turns(steps: Iterator[Any]) -> list[Any]:

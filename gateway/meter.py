@@ -145,6 +145,30 @@ class Metrics:
         self.engine_shed = gauge(
             "engine_shed_requests", "Requests turned away, since the start.", "model", "reason", together="sum"
         )
+        self.engine_running = gauge(
+            "engine_running_requests",
+            "Requests that the engine's server says it computes.",
+            "model",
+            together="livemostrecent",
+        )
+        self.engine_waiting = gauge(
+            "engine_waiting_requests",
+            "Requests that wait inside the engine's server.",
+            "model",
+            together="livemostrecent",
+        )
+        self.engine_kv_used = gauge(
+            "engine_kv_used_ratio",
+            "Used share of the server's room for keys and values.",
+            "model",
+            together="livemostrecent",
+        )
+        self.engine_prefix_hits = gauge(
+            "engine_prefix_hit_ratio",
+            "Share of prompt tokens that the server's prefix cache had, since its start.",
+            "model",
+            together="livemostrecent",
+        )
         self.discarded = counter(
             "discarded_tokens_total",
             "Answer tokens paid for and seen by no client: hedges that lost, failed checks, second opinions.",

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 class Tokens(Protocol):
@@ -190,6 +190,14 @@ class Engine(Protocol):
 
     async def begin(self, call: Call) -> Reply:
         """The reply, once its first block is here. Raises EngineError. Cancelling it stops the engine's work."""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """An Engine whose server says of itself how busy it is."""
+
+    async def readings(self) -> Any:
+        """See `models.vllm.readings`; None while it says nothing. Raises nothing, and takes no longer than a scrape."""
 
 
 class EngineError(Exception):

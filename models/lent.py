@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 from models.catalog import Model
 from models.engine import Call, EngineState, EngineUnavailable, Health, Reply
-from models.process import Place, begin_at, upstream_at
+from models.process import Place, begin_at, reader_at, upstream_at
 from models.upstream import OpenAIUpstream
+from models.vllm.readings import Reader, Readings
 
 
 class LentEngine:
@@ -18,6 +19,7 @@ class LentEngine:
         self._health = Health(EngineState.STARTING, "the model is being loaded")
         self._place: Place | None = None
         self._upstream: OpenAIUpstream | None = None
+        self._reader: Reader | None = None
         self._hanging_up: set[asyncio.Task[None]] = set()
         self._stopped = False
 
@@ -28,6 +30,7 @@ class LentEngine:
             self._hang_up()
             self._place = place
             self._upstream = None if place is None else upstream_at(self._model, place)
+            self._reader = None if place is None else reader_at(self._model, place)
 
     async def start(self) -> None:
         """Nothing to start: it has been."""
@@ -51,9 +54,15 @@ class LentEngine:
             raise EngineUnavailable(f"{self._model.name} cannot be called now: it is {self._health.state}")
         return await begin_at(self._model, upstream, call)
 
+    async def readings(self) -> Readings | None:
+        return None if self._reader is None else await self._reader.read()
+
     def _hang_up(self) -> None:
         upstream, self._upstream = self._upstream, None
-        if upstream is not None:
-            task = asyncio.create_task(upstream.stop())
+        reader, self._reader = self._reader, None
+        closing = [upstream.stop()] if upstream is not None else []
+        closing += [reader.close()] if reader is not None else []
+        for work in closing:
+            task = asyncio.create_task(work)
             self._hanging_up.add(task)
             task.add_done_callback(self._hanging_up.discard)

@@ -23,6 +23,7 @@ from models.calls import CallingReply, demanding, tools_of
 from models.catalog import Model
 from models.engine import Call, EngineState, EngineUnavailable, Health, Reply
 from models.upstream import RUNNING_COUNTS, OpenAIUpstream
+from models.vllm.readings import Reader, Readings
 
 log = structlog.get_logger(__name__)
 
@@ -78,6 +79,11 @@ def upstream_at(model: Model, place: Place) -> OpenAIUpstream:
     )
 
 
+def reader_at(model: Model, place: Place) -> Reader | None:
+    """Who asks the server of *model* for what it says of itself; None where it says nothing."""
+    return Reader(place.address) if model.engine == "vllm" else None
+
+
 async def begin_at(model: Model, upstream: OpenAIUpstream, call: Call) -> Reply:
     """The reply of *model*'s server. Those of llama.cpp are small: calls of tools are demanded, and read, with care."""
     tools = tools_of(call) if model.engine == "llamacpp" else {}
@@ -97,6 +103,7 @@ class ProcessEngine:
         self._process: asyncio.subprocess.Process | None = None
         self._upstream: OpenAIUpstream | None = None
         self._place: Place | None = None
+        self._reader: Reader | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._health = Health(EngineState.STOPPED)
 
@@ -132,6 +139,10 @@ class ProcessEngine:
             raise EngineUnavailable(f"{self._model.name} cannot be called now: it is {self._health.state}")
         return await begin_at(self._model, upstream, call)
 
+    async def readings(self) -> Readings | None:
+        """What the server says of itself; None while it says nothing."""
+        return None if self._reader is None else await self._reader.read()
+
     async def _keep_running(self) -> None:
         backoff_seconds = FIRST_BACKOFF_SECONDS
         restarts = 0
@@ -161,6 +172,7 @@ class ProcessEngine:
             return f"{self._program.name} cannot be started: {error}"
         if place is not None:
             self._place, self._upstream = place, upstream_at(self._model, place)
+            self._reader = reader_at(self._model, place)
             self._health = Health(EngineState.READY, restarts=restarts)
             log.info("engine ready", model=self._model.name, process_id=self.process_id)
             assert self._process is not None
@@ -225,8 +237,11 @@ class ProcessEngine:
 
     async def _hang_up(self) -> None:
         upstream, self._upstream = self._upstream, None
+        reader, self._reader = self._reader, None
         if upstream is not None:
             await upstream.stop()
+        if reader is not None:
+            await reader.close()
 
 
 def _kill_group_of(process: asyncio.subprocess.Process) -> None:

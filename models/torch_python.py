@@ -47,8 +47,9 @@ def torch_python(modules: Sequence[str], named: Path | None = None) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """That of a process which runs there: nothing in it asks a network for anything."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false"}
+    """That of a process which runs there: nothing in it asks a network for anything, or draws bars into logs."""
+    quiet = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
+    return {**os.environ, **quiet}
 
 
 @lru_cache(maxsize=64)

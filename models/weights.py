@@ -152,7 +152,6 @@ class VllmServing(Strict):
     kv_cache_gib: int = Field(default=1, ge=1, description="room for keys and values; on a processor")
     gpu_memory_share: float = Field(default=0.9, gt=0, le=1, description="of the GPU's memory; on a GPU")
     tensor_parallel: int = Field(default=1, ge=1, le=64, description="GPUs that share each layer")
-    compile: bool = Field(
-        default=False,
-        description="compile the model at the start: two minutes for little on a processor, faster on a GPU",
+    compile: bool | None = Field(
+        default=None, description="compile at the start, two minutes of a processor; None: on a GPU alone"
     )

@@ -116,6 +116,9 @@ class Handler(BaseHTTPRequestHandler):
         while not self.server.turn.acquire(timeout=TURN_POLL_SECONDS):
             if self._left():
                 return False
+        if self._left():
+            self.server.turn.release()
+            return False
         return True
 
     def _answer(self, served: Served, asked: Asked) -> None:

@@ -52,10 +52,12 @@ class Command:
     environment: Mapping[str, str]
 
     def shown(self) -> str:
-        """For a shell, a line each."""
-        variables = [f"{name}={shlex.quote(value)} \\\n" for name, value in sorted(self.environment.items())]
-        options = shlex.join(self.argv).replace(" --", " \\\n  --")
-        return "".join(variables) + options
+        """For a shell, a line for each variable and each option."""
+        lines = [f"{name}={shlex.quote(value)}" for name, value in sorted(self.environment.items())]
+        starts = [0, *(place for place, word in enumerate(self.argv) if word.startswith("--"))]
+        for start, end in zip(starts, [*starts[1:], len(self.argv)], strict=True):
+            lines.append("  " * (start > 0) + shlex.join(self.argv[start:end]))
+        return " \\\n".join(lines)
 
 
 def command_of(
@@ -74,7 +76,7 @@ def command_of(
     argv += ["--model", weights.checkpoint, "--host", host, "--port", str(port)]
     argv += ["--max-model-len", str(model.context_tokens), "--max-num-seqs", str(model.parallel)]
     argv += ["--generation-config", "vllm"]  # what a request does not say has OpenAI's defaults, not the checkpoint's
-    argv += ["--disable-uvicorn-access-log"]
+    argv += ["--disable-uvicorn-access-log", "--enable-prompt-tokens-details"]  # the latter counts cached tokens
     argv += [part for option in OPTIONS for part in option(model, weights, hardware)]
     return Command(tuple(argv), _environment(model, hardware))
 
@@ -136,7 +138,8 @@ def _features(model: Model, weights: Weights, hardware: Hardware) -> list[str]:
         options += ["--enable-auto-tool-choice", "--tool-call-parser", serving.tool_parser]
     if serving.sleep_mode:
         options += ["--enable-sleep-mode"]
-    return options if serving.compile else [*options, "--enforce-eager"]
+    compiled = hardware.platform == "cuda" if serving.compile is None else serving.compile
+    return options if compiled else [*options, "--enforce-eager"]
 
 
 def _guesses(model: Model, weights: Weights, hardware: Hardware) -> list[str]:

@@ -31,7 +31,7 @@ _SIGNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "a kernel is missing for this dtype ({said}): set numerics.dtype to bfloat16",
         ),
         (
-            r"(Failed to find a kernel that can implement|no kernel image is available|not supported on CPU)(?P<said>.*)",
+            r"(Failed to find a kernel that can|no kernel image is available|not supported on CPU)(?P<said>.*)",
             "a kernel is missing for this checkpoint on this hardware{said}",
         ),
         (
@@ -60,6 +60,7 @@ _SIGNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _NOISE = re.compile(r"^(\(\w+ pid=\d+\) )?((ERROR|INFO|WARNING) [\d-]+ [\d:]+ \[[^\]]*\] )?")
+_ERROR = re.compile(r"[\w.]*(Error|Exception): (?!Engine core)")  # which says that another process ended, not why
 ADDRESS_IN_USE = re.compile(r"address already in use", re.IGNORECASE)
 
 
@@ -71,5 +72,5 @@ def diagnosis_of(lines: Iterable[str]) -> str:
             if found := pattern.search(line):
                 said = found.groupdict().get("said") or ""
                 return told.format(said=said[:LINE_CHARACTERS])
-    errors = [line for line in bare if re.match(r"[\w.]*(Error|Exception): ", line)] or [line for line in bare if line]
+    errors = [line for line in bare if _ERROR.match(line)] or [line for line in bare if line]
     return f"vLLM ended: {errors[-1][:LINE_CHARACTERS]}" if errors else "vLLM ended without a word"

@@ -63,10 +63,10 @@ class Server:
     def client(self) -> OpenAI:
         return OpenAI(base_url=f"{self.base_url}/v1", api_key=self.key, max_retries=0, timeout=CALL_TIMEOUT_SECONDS)
 
-    def wait_until_ready(self) -> float:
+    def wait_until_ready(self, timeout_seconds: float = READY_TIMEOUT_SECONDS) -> float:
         """Returns the seconds that took."""
         try:
-            return until(self._is_ready, READY_TIMEOUT_SECONDS, "the greeting")
+            return until(self._is_ready, timeout_seconds, "the greeting")
         except AssertionError:
             raise AssertionError(f"not ready: {self.output}{self.log}") from None
 
@@ -100,11 +100,9 @@ class Server:
         """Its engines have been started."""
         return bool(children(self.process.pid))
 
-    def wait_until_back(self, model: str) -> float:
+    def wait_until_back(self, model: str, timeout_seconds: float = RESTART_TIMEOUT_SECONDS) -> float:
         """Returns the seconds until *model* can be called again."""
-        return until(
-            lambda: self.metric("pointsman_engine_up", model=model) == 1, RESTART_TIMEOUT_SECONDS, f"{model} is back"
-        )
+        return until(lambda: self.metric("pointsman_engine_up", model=model) == 1, timeout_seconds, f"{model} is back")
 
     def charges(self) -> list[dict[str, Any]]:
         """The ledger's lines, oldest first, once the database has what the journal has."""
