@@ -278,7 +278,15 @@ def test_the_perplexity_of_a_random_model_is_that_of_guessing(make_checkpoint: M
     assert result["parameters"] == sum(p.numel() for p in model_of(look(folder)).parameters())
 
 
-SEARCH: dict[str, Any] = {"trials": 8, "runs": 2, "most_dropped": 1, "group": 32, "seed": 0, "calibration": TEXT, "text": TEXT}
+SEARCH: dict[str, Any] = {
+    "trials": 8,
+    "runs": 2,
+    "most_dropped": 1,
+    "group": 32,
+    "seed": 0,
+    "calibration": TEXT,
+    "text": TEXT,
+}
 
 
 def test_nothing_is_on_the_front_that_another_build_beats(make_checkpoint: Make) -> None:
