@@ -8,7 +8,7 @@ is kept.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, isfinite, isnan, pi
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from models.compress.checkpoint import Checkpoint, dense
 from models.compress.examples import IGNORED, Batch, Example, batch_of, examples_of, order_of
 from models.compress.loading import model_of, save_dense, tokenizer_of
 from models.compress.work import Work, check_result, result_folder
-from models.job import OnStep, Step
+from models.job import JobFailed, OnStep, Step
 
 WARM_SHARE = 0.1  # of the steps, in which the rate rises from zero
 LONGEST_GRADIENT = 1.0
@@ -161,7 +161,11 @@ class Pupil:
     def _look(
         self, losses: list[Any], step: int, taught: float, validation: Sequence[Example], work: Work
     ) -> list[Any]:
-        row = {"step": step, "taught": None if taught != taught else taught, "validation": self.loss(validation)}
+        row = {"step": step, "taught": None if isnan(taught) else taught, "validation": self.loss(validation)}
+        if not isfinite(row["validation"]):
+            raise JobFailed(
+                f"after step {step} the loss is no number any more; take a lower --rate than {self.teaching.rate:g}"
+            )
         if all(row["validation"] < earlier["validation"] for earlier in losses):
             with work.writing(BEST) as draft:
                 save_file({name: p.detach().contiguous() for name, p in self._trained.items()}, draft)

@@ -8,8 +8,10 @@ beforehand, so that groups stay where the kernels expect them. Pure torch.
 import torch
 
 from models.compress.rounding import Rounded, levels_of, rounded, scales_of, spread
+from models.job import JobFailed
 
 DAMPING = 0.01  # of the mean diagonal, section 3.3 step 3
+MOST_DAMPINGS = 6  # a thousand times the diagonal; what fails then has no numbers in it
 COLUMNS = 128  # mended lazily, together, section 3.3 step 2
 
 
@@ -57,13 +59,14 @@ def _levels(weight: torch.Tensor, hessian: torch.Tensor, scale: torch.Tensor, bi
 
 
 def _factor(hessian: torch.Tensor) -> torch.Tensor:
-    """The upper Cholesky factor of the inverse. Damped until it has one."""
+    """The upper Cholesky factor of the inverse. Damped until it has one. Raises JobFailed where nothing helps."""
     damping = DAMPING * hessian.diagonal().mean()
     eye = torch.eye(len(hessian))
-    while True:
+    for _ in range(MOST_DAMPINGS):
         lower, failed = torch.linalg.cholesky_ex(hessian + damping * eye)
         if not failed:
             upper, failed = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
             if not failed:
                 return upper
         damping = damping * 10
+    raise JobFailed("what flows through a layer is no number; the checkpoint is damaged, or needs another type")

@@ -50,7 +50,8 @@ where the student came from one. It appears when it is whole; an interrupted run
 take a 135M model five minutes on one core, and 3 GB.
 
 The result is a specialist: serve it as a row of its own (row.yaml), and it gets the requests of this prompt once its
-suite's receipt holds the bar: pointsman prompts test. Of other prompts it has proved nothing and gets none.
+suite's receipt holds the bar: pointsman prompts test. That suite has cases which it has learnt, so go by what it passes
+of the held-out ones, which is shown here and in its card. Of other prompts it has proved nothing and gets none.
 
 Examples:
 

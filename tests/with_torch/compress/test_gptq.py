@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from models.compress.gptq import gptq, hessian_of, output_error
 from models.compress.rounding import rounded
+from models.job import JobFailed
 
 TOLERANCE = 1 + 1e-5  # sums of thousands of products in single precision
 
@@ -64,3 +65,8 @@ def test_fewer_texts_than_inputs_break_nothing() -> None:
     made = gptq(torch.randn(4, 64), hessian_of(torch.randn(3, 64)), 4, 32, torch.float32)
 
     assert made.dense.isfinite().all()
+
+
+def test_inputs_that_are_no_numbers_are_told() -> None:
+    with pytest.raises(JobFailed, match="is no number"):
+        gptq(torch.randn(4, 64), torch.full((64, 64), float("nan")), 4, 32, torch.float32)

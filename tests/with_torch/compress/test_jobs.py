@@ -240,6 +240,15 @@ def test_a_pupil_learns_what_it_is_taught(make_checkpoint: Make) -> None:
     assert kept["validation"] == min(losses)
 
 
+def test_a_rate_at_which_nothing_is_learnt_is_told(make_checkpoint: Make) -> None:
+    folder = make_checkpoint()
+    teaching = {"epochs": 2, "batch": 4, "rate": 1e20, "look_every": 1}
+
+    with pytest.raises(JobFailed, match="the loss is no number any more; take a lower --rate"):
+        run("distill", folder, folder.parent / "made", examples=ROWS, validation=ROWS, teaching=teaching)
+    assert not (folder.parent / "made").exists()
+
+
 def test_too_few_examples_are_refused(make_checkpoint: Make) -> None:
     folder = make_checkpoint()
 
