@@ -161,12 +161,13 @@ class Pupil:
     def _look(
         self, losses: list[Any], step: int, taught: float, validation: Sequence[Example], work: Work
     ) -> list[Any]:
-        row = {"step": step, "taught": None if isnan(taught) else taught, "validation": self.loss(validation)}
-        if not isfinite(row["validation"]):
+        loss = self.loss(validation)
+        row = {"step": step, "taught": None if isnan(taught) else taught, "validation": loss}
+        if not isfinite(loss):
             raise JobFailed(
                 f"after step {step} the loss is no number any more; take a lower --rate than {self.teaching.rate:g}"
             )
-        if all(row["validation"] < earlier["validation"] for earlier in losses):
+        if all(loss < earlier["validation"] for earlier in losses):
             with work.writing(BEST) as draft:
                 save_file({name: p.detach().contiguous() for name, p in self._trained.items()}, draft)
         with work.writing(f"{step}.{STATE}") as draft:

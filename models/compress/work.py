@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +17,7 @@ from typing import Any, Self
 from models.job import JobFailed
 
 HEX_DIGITS = 16
+KEPT_SECONDS = 14 * 86_400.0
 ROOM = 1.1  # a result and its header, over the bytes that are expected
 
 
@@ -24,21 +26,31 @@ class Work:
 
     def __init__(self, root: Path, job: Mapping[str, Any]) -> None:
         told = json.dumps(job, sort_keys=True, default=str).encode()
-        self.folder = root / hashlib.sha256(told).hexdigest()[:HEX_DIGITS]
+        self.root, self.folder = root, root / hashlib.sha256(told).hexdigest()[:HEX_DIGITS]
 
     def __enter__(self) -> Self:
         """Raises JobFailed where another process does the same."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = open(self.folder.with_suffix(".lock"), "w")  # closed at the end of the context
+        self._lock = os.open(self.folder, os.O_RDONLY)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            self._lock.close()
+            os.close(self._lock)
             raise JobFailed("another process does the same already; wait for it, or end it and start again") from None
+        os.utime(self.folder)
+        self._sweep()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._lock.close()
+        with contextlib.suppress(OSError):  # not empty: there is something to go on with
+            self.folder.rmdir()
+        os.close(self._lock)
+
+    def _sweep(self) -> None:
+        """Remove what nobody went on with for weeks."""
+        for other in self.root.iterdir():
+            if other.is_dir() and time.time() - other.stat().st_mtime > KEPT_SECONDS:
+                shutil.rmtree(other, ignore_errors=True)
 
     def path(self, name: str) -> Path:
         return self.folder / name

@@ -1,7 +1,9 @@
 """Whole jobs on a small model: what they make, what they refuse, and that an interruption changes nothing."""
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,7 +87,7 @@ def test_what_is_made_is_a_checkpoint_that_computes(make_checkpoint: Make, job: 
     found = look(made)
     assert found.size_bytes > 0
     assert {path.name for path in made.iterdir()} >= {"config.json", "tokenizer.json", "chat_template.jinja"}
-    assert not list((made.parent / "work").glob("*/*.safetensors"))
+    assert list((made.parent / "work").iterdir()) == []
     if not found.is_quantized:
         assert perplexity(model_of(found), torch.arange(16).unsqueeze(0)) > 0
 
@@ -121,6 +123,20 @@ def test_a_second_process_at_the_same_job_is_sent_away(make_checkpoint: Make) ->
 
     settings = {"source": str(folder), "result": str(folder.parent / "made"), **asked}
     do({"job": "quantize", "settings": settings, "work": str(folder.parent / "work")}, meanwhile)
+
+
+def test_what_nobody_goes_on_with_is_removed(make_checkpoint: Make) -> None:
+    folder = make_checkpoint()
+    asked: dict[str, Any] = {"method": "rtn-w4a16", **QUANTIZE}
+    with pytest.raises(Stopped):
+        run("quantize", folder, folder.parent / "one", 3, **asked)
+    [left] = (folder.parent / "work").iterdir()
+    month_ago = time.time() - 30 * 86_400
+    os.utime(left, (month_ago, month_ago))
+
+    run("quantize", folder, folder.parent / "two", **asked)
+
+    assert not left.exists()
 
 
 def break_by(folder: Path, how: str) -> None:
