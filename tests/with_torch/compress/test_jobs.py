@@ -360,3 +360,18 @@ def test_an_interrupted_search_keeps_its_trials(make_checkpoint: Make, stop_at: 
 
     assert len(found["trials"]) == 8
     assert len(steps) < 8
+
+
+@pytest.mark.filterwarnings("ignore")  # of bitsandbytes and what it imports
+@pytest.mark.parametrize("method", ["nf4", "int8"])
+def test_bitsandbytes_checkpoints_are_read_by_transformers(make_checkpoint: Make, method: str) -> None:
+    folder = make_checkpoint()
+    made = folder.parent / "made"
+
+    run("quantize", folder, made, method=method, **QUANTIZE)
+
+    assert look(made).config["quantization_config"]["quant_method"] == "bitsandbytes"
+    assert look(made).size_bytes < look(folder).size_bytes
+    text = {"source": str(made), "text": TEXT}
+    result = do({"job": "measure", "settings": text, "work": str(folder.parent / "w")}, lambda _: None)
+    assert result["perplexity"] == pytest.approx(len(WORDS), rel=0.1)
