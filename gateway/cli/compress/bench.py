@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli.compress.cards import CARD, read, show
 from gateway.cli.compress.exam import TABLE_CONFIDENCE, answered
-from gateway.cli.compress.kept import keep
+from gateway.cli.compress.kept import keep, kept
 from gateway.cli.compress.lesson import Subject
 from gateway.cli.compress.made import put
 from gateway.cli.compress.resources import machine
@@ -141,7 +141,8 @@ def _keep(settings: Settings, origin: Named, row: Model, measured: dict[str, Any
     """In its folder where a command has made it, and with what this machine knows of builds."""
     is_ours = (origin.folder / CARD).is_file() and origin.row is None
     bare = {"name": row.name, "command": "bench", "of": {"name": origin.name}, "facts": {}}
-    card = {**(read(origin.folder) if is_ours else bare), "build": row.build}
+    before = read(origin.folder) if is_ours else kept(settings).get(row.build, bare)
+    card = {**before, "build": row.build}
     card["measured"] = {**(card.get("measured") or {}), **measured}
     if is_ours:
         put(origin.folder, card, row)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gateway.cli.compress.cards import read, show
+from gateway.cli.compress.cards import is_short, plain, read, show
 from gateway.cli.compress.kept import kept
 from gateway.cli.compress.running import CompressFailed
 from gateway.cli.screen import console
@@ -42,6 +42,6 @@ def card(
         shown.insert(0, there[before])
     show(shown)
     for one in shown:
-        facts = ", ".join(f"{key} {value}" for key, value in one["facts"].items() if not isinstance(value, dict | list))
+        facts = ", ".join(f"{name} {plain(value)}" for name, value in one["facts"].items() if is_short(value))
         says = f"{one['name']}: {one['command']} of {one['of']['name']}" + (f" ({facts})" if facts else "")
         console.print(says, highlight=False, markup=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from gateway.cli.screen import console, table
 
 CARD, README = "card.json", "README.md"
 MEGABYTE = 1_000_000
+LONGEST = 8  # of a list that is shown
 
 Card = Mapping[str, Any]  # JSON, as it lies in the folder
 
@@ -87,7 +88,7 @@ def side_by_side(cards: Sequence[Card]) -> Iterator[list[str]]:
 
 def readme(card: Card, row: str) -> str:
     lines = [f"# {card['name']}", "", f"Made by `pointsman models {card['command']}` of `{card['of']['name']}`.", ""]
-    lines += [f"- {name}: {_plain(value)}" for name, value in card["facts"].items() if value is not None]
+    lines += [f"- {name}: {plain(value)}" for name, value in card["facts"].items() if is_short(value)]
     if card.get("measured"):
         lines += ["", "## Measured", "", "| | |", "|---|---|"]
         lines += [f"| {heading} | {value} |" for heading, value in side_by_side([card])]
@@ -111,5 +112,10 @@ def _written(value: Any, form: str) -> str:
     return f"{value / MEGABYTE:,.0f}" if form == "mb" else format(value, form)
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def is_short(value: Any) -> bool:
+    """Whether a fact is one to be read, not a list to be computed with."""
+    return value is not None and not isinstance(value, dict) and not (isinstance(value, list) and len(value) > LONGEST)

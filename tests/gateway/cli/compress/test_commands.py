@@ -183,6 +183,22 @@ def test_a_bench_without_an_engine_keeps_what_it_measured(
     assert "113" in shown.out
 
 
+def test_what_was_measured_before_stays_in_the_card_of_a_row(
+    terminal: Terminal, worker: Worker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second bench that measures something else adds to it."""
+    from gateway.cli.compress.rows import checkpoint_row, yaml_of
+
+    catalog = tmp_path / "catalog.yaml"
+    catalog.write_text("models:\n" + yaml_of(checkpoint_row(folder, None, "vllm", "a-row")))
+    monkeypatch.setenv("POINTSMAN_CATALOG", str(catalog))
+    for more in ((), ("--no-perplexity",)):
+        said = terminal.run("models", "bench", "a-row", "--no-serve", *more)
+        assert said.code == 0, said.err
+
+    assert "37.25" in terminal.run("models", "card", "a-row").out
+
+
 def test_of_what_was_never_measured_there_is_no_card(terminal: Terminal, worker: Worker, folder: Path) -> None:
     said = terminal.run("models", "card", str(folder))
 
