@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,6 +18,11 @@ _ASK = """
 import sys
 from importlib.util import find_spec
 print(*[name for name in ["models", *sys.argv[1:]] if not find_spec(name)])
+"""
+_ASK_DISTRIBUTION = """
+import sys
+from importlib.metadata import distributions
+print(*{*sys.argv[1:]} - {found.name for found in distributions()})
 """
 
 
@@ -46,18 +50,26 @@ def torch_python(modules: Sequence[str], named: Path | None = None) -> Path:
     return path
 
 
+def has_distribution(python: Path, name: str) -> bool:
+    """Whether *python* has the package *name*, as it is called where packages are had from. Raises NoTorch."""
+    return not _told(python, _ASK_DISTRIBUTION, (name,))
+
+
 def environment() -> dict[str, str]:
     """That of a process which runs there: nothing in it asks a network for anything, or draws bars into logs."""
     quiet = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", "TQDM_DISABLE": "1"}
     return {**os.environ, **quiet}
 
 
-@lru_cache(maxsize=64)
 def _missing(python: Path, modules: tuple[str, ...]) -> tuple[str, ...]:
-    """Raises NoTorch, which is not remembered: the next one who asks may find it mended."""
+    return _told(python, _ASK, modules)
+
+
+def _told(python: Path, program: str, arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """What *program* prints, in words. Raises NoTorch."""
     try:
         asked = subprocess.run(  # noqa: S603  # the operator's interpreter, a list, no shell
-            [str(python), "-P", "-c", _ASK, *modules],
+            [str(python), "-P", "-c", program, *arguments],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -6,7 +6,6 @@ import shutil
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 
 from rich.markup import escape
 
@@ -14,18 +13,21 @@ from gateway.cli.models import is_here, weights_bytes
 from gateway.cli.screen import console
 from gateway.served import served_catalog
 from gateway.settings import load_settings
+from models.catalog import CHECKPOINT_ENGINES
+from models.torch_python import NoTorch, torch_python
+from models.vllm.hardware import find_hardware
 
 GIBIBYTE = 2**30
 LEAST_PYTHON = (3, 11)
 WORKING_MEMORY_BYTES = GIBIBYTE  # beside the weights: caches of two engines and the gateway itself
 
+NEED_TORCH = ("torch", "transformers")
+
 # module -> (extra, what it is for)
 EXTRAS = {
     "xllamacpp": ("llamacpp", "runs GGUF models on this machine"),
     "wordllama": ("embedder", "makes embeddings on this machine"),
-    "vllm": ("vllm", "serves on GPUs"),
     "litellm": ("litellm", "calls hosted providers"),
-    "bitsandbytes": ("compress", "makes models smaller"),
     "sklearn": ("fit", "learns difficulty from outcomes"),
     "psycopg": ("postgres", "keeps the ledger in PostgreSQL"),
     "redis": ("redis", "shares limits between replicas"),
@@ -45,7 +47,7 @@ class Finding:
 
 def doctor() -> None:
     """Say what this machine has and lacks for Pointsman, and how to get it; exit status 1 if serving cannot work."""
-    findings = [_python(), _memory(), _disk(), _weights(), _engine_wheel(), _gpu(), *_extras()]
+    findings = [_python(), _memory(), _disk(), _weights(), _engine_wheel(), _torch(), _gpu(), *_extras()]
     for finding in findings:
         mark = "[green]ok  [/]" if not finding.remedy else "[bold red]lack[/]" if finding.needed else "[yellow]opt [/]"
         console.print(f"{mark} {finding.subject:<14} {escape(finding.found)}", highlight=False, soft_wrap=True)
@@ -100,11 +102,23 @@ def _engine_wheel() -> Finding:
     return Finding("llama.cpp", "not installed", ".venv/bin/pip install -e '.[llamacpp]'")
 
 
+def _torch() -> Finding:
+    """Needed only where a served model is loaded by it; the commands that make models smaller need it too."""
+    settings = load_settings()
+    needed = [m.name for m in served_catalog(settings) if m.engine in CHECKPOINT_ENGINES]
+    purpose = f"runs {', '.join(needed)}" if needed else "runs vLLM and transformers, and makes models smaller"
+    try:
+        return Finding("torch", f"{torch_python(NEED_TORCH, settings.torch_python)}, {purpose}")
+    except NoTorch as error:
+        return Finding("torch", purpose, str(error), needed=bool(needed))
+
+
 def _gpu() -> Finding:
-    device = Path("/proc/driver/nvidia/version")
-    if device.exists():
-        return Finding("GPU", device.read_text(encoding="utf-8").splitlines()[0])
-    return Finding("GPU", "none found; models run on the processor")
+    found = find_hardware()
+    if found.platform == "cpu":
+        return Finding("GPU", "none found; models run on the processor")
+    memory = f"{found.memory_bytes / GIBIBYTE:.0f} GiB, compute capability {'.'.join(map(str, found.capability))}"
+    return Finding("GPU", f"{found.devices} x {found.name}, {memory}")
 
 
 def _extras() -> list[Finding]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from models.catalog import Model
 from models.checkpoint import CheckpointError, check
 from models.checkpoint_store import CheckpointStore
+from models.llamacpp import SPIN_COUNT
 from models.process import CannotLaunch, Launch
 from models.torch_python import NoTorch, environment, torch_python
 
@@ -50,7 +51,11 @@ class Transformers:
             "threads": threads,
             "memory_limit_bytes": model.memory_limit_bytes,
         }
-        return Launch((str(python), "-P", "-m", "models.transformers.process"), settings, environment())
+        return Launch(
+            (str(python), "-P", "-m", "models.transformers.process"),
+            settings,
+            {**environment(), "GOMP_SPINCOUNT": SPIN_COUNT},
+        )
 
     def remedy(self, error: str) -> str:
         remedy = f"check the weights with: pointsman models verify {self._model.name}"

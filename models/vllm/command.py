@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from models.catalog import Model
 from models.checkpoint import Facts
+from models.llamacpp import SPIN_COUNT
 from models.vllm.hardware import Hardware
 
 SPARSE_BUDGET = "POINTSMAN_SPARSE_BUDGET_TOKENS"  # read by models.sparse, vLLM's plugin of ours; unset: off
@@ -175,6 +176,7 @@ def _environment(model: Model, hardware: Hardware) -> dict[str, str]:
             # By itself vLLM keeps one core back, half of a small machine.
             "VLLM_CPU_OMP_THREADS_BIND": f"0-{threads - 1}" if threads > 1 else "0",
             "OMP_NUM_THREADS": str(threads),
+            "GOMP_SPINCOUNT": SPIN_COUNT,
         }
     return environment
 

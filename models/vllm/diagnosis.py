@@ -36,7 +36,7 @@ _SIGNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (
             r"Model architectures (?P<said>\[.*?\]) are not supported",
-            "vLLM does not know the architecture {said}; engine transformers may",
+            "the architecture {said} is not among its own; engine transformers may know it",
         ),
         (
             r"model type `?(?P<said>\S+?)`? but Transformers does not recognize this architecture",
@@ -44,7 +44,7 @@ _SIGNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (
             r"Unknown quantization method: (?P<said>\S+?)\.",
-            "vLLM does not know the quantisation {said}; its plugin may be missing (for bitsandbytes: vllm-bnb-plugin)",
+            "the quantisation {said} is not known; its plugin may be missing (for bitsandbytes: vllm-bnb-plugin)",
         ),
         (r"(?P<said>The checkpoint you are trying to load .*)", "{said}"),
         (

@@ -35,7 +35,7 @@ TYPICAL: Mapping[str, Hardware] = {
 
 def find_hardware() -> Hardware:
     """Takes a tenth of a second where there is a GPU."""
-    return _gpus() or _processor()
+    return _gpus() or processor()
 
 
 def _gpus() -> Hardware | None:
@@ -65,6 +65,6 @@ def gpus_told(text: str, cores: int) -> Hardware | None:
     return Hardware("cuda", memory_bytes, len(found), cores, min(capability_of, *(c for _, c, _ in found)), found[0][2])
 
 
-def _processor() -> Hardware:
+def processor() -> Hardware:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Hardware("cpu", memory_bytes, cores=len(os.sched_getaffinity(0)))

