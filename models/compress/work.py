@@ -17,6 +17,7 @@ from typing import Any, Self
 from models.job import JobFailed
 
 HEX_DIGITS = 16
+READABLE = 0o644
 KEPT_SECONDS = 14 * 86_400.0
 ROOM = 1.1  # a result and its header, over the bytes that are expected
 
@@ -102,6 +103,7 @@ def result_folder(result: Path) -> Iterator[Path]:
         yield draft
         for path in sorted(draft.rglob("*")):
             if path.is_file():
+                path.chmod(READABLE)  # a tokenizer that comes from the store may not even be written to
                 _sync(path)
         os.rename(draft, result.resolve())
     except BaseException:

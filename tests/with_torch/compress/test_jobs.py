@@ -80,11 +80,14 @@ def test_an_interrupted_job_goes_on_to_the_same_bytes(make_checkpoint: Make, job
 @each_job
 def test_what_is_made_is_a_checkpoint_that_computes(make_checkpoint: Make, job: str, asked: dict[str, Any]) -> None:
     folder = make_checkpoint()
+    for path in folder.iterdir():  # as they lie in the store
+        path.chmod(0o444)
     made = folder.parent / "made"
 
     run(job, folder, made, **asked)
 
     found = look(made)
+    assert {path.stat().st_mode & 0o777 for path in made.iterdir()} == {0o644}
     assert found.size_bytes > 0
     assert {path.name for path in made.iterdir()} >= {"config.json", "tokenizer.json", "chat_template.jinja"}
     assert list((made.parent / "work").iterdir()) == []
