@@ -122,7 +122,8 @@ def search(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[
         return float(size_bytes), value
 
     study.optimize(objective, n_trials=max(0, total - len(_done(study))))
-    front = {trial.number for trial in study.best_trials}
+    first = {_key(trial): trial.number for trial in reversed(_done(study))}  # the sampler may try a build again
+    front = {trial.number for trial in study.best_trials if first[_key(trial)] == trial.number}
     found = [_row(trial, laboratory, runs, trial.number in front) for trial in _done(study)]
     work.drop()
     return {"trials": found, "influences": list(laboratory.influence)}
@@ -155,6 +156,10 @@ def _study(work: Work, seed: int) -> optuna.study.Study:
 
 def _done(study: optuna.study.Study) -> list[optuna.trial.FrozenTrial]:
     return [trial for trial in study.trials if trial.state is optuna.trial.TrialState.COMPLETE]
+
+
+def _key(trial: optuna.trial.FrozenTrial) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(trial.params.items()))
 
 
 def _row(trial: optuna.trial.FrozenTrial, laboratory: Laboratory, runs: int, on_front: bool) -> dict[str, Any]:

@@ -324,7 +324,13 @@ def test_nothing_is_on_the_front_that_another_build_beats(make_checkpoint: Make)
 
     assert len(found) == 8
     for one in found:
-        better = [o for o in found if o["size_bytes"] < one["size_bytes"] and o["perplexity"] < one["perplexity"]]
+        better = [
+            o
+            for o in found
+            if (o["size_bytes"] <= one["size_bytes"] and o["perplexity"] < one["perplexity"])
+            or (o["size_bytes"] < one["size_bytes"] and o["perplexity"] <= one["perplexity"])
+            or (o["number"] < one["number"] and (o["bits"], o["drop"]) == (one["bits"], one["drop"]))
+        ]
         assert one["on_front"] == (not better)
 
 
