@@ -30,7 +30,7 @@ from router.through import ThroughFailed
 # Groups of commands, each the `app` of its module, in the order of `--help`.
 GROUPS = {
     "route": "gateway.cli.route",
-    "models": "gateway.cli.models",
+    "models": "gateway.cli.compress",  # its commands beside those of gateway.cli.models
     "keys": "gateway.cli.keys",
     "budgets": "gateway.cli.budgets",
     "cache": "gateway.cli.cache",

@@ -1,0 +1,76 @@
+"""pointsman models prune: weights to zero, or whole blocks away."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from gateway.cli.compress.made import finish
+from gateway.cli.compress.running import CALIBRATION, Calibration, CompressFailed, Out, Source, do, text_of
+from gateway.cli.compress.sources import named
+from gateway.settings import load_settings
+
+HELP = """Prune a model: set weights to zero, or leave whole blocks out, as a new checkpoint with a card and a row.
+
+magnitude   the smallest weights of each row, without looking at a text.
+
+wanda       those that matter least: size times the strength of what flows through them on a calibration text.
+
+depth       the blocks that change least what flows through them (--drop so many of them).
+
+--share 0.5 zeroes half of each row; --pattern 2:4 two of each four neighbours, which the tensor cores of GPUs can skip.
+Zeros are stored like other weights: no smaller, and faster only where a kernel reads the pattern. Fewer blocks are
+smaller and faster everywhere, and cost more quality: teach the result afterwards (models distill), and let its suite
+decide.
+
+Examples:
+
+pointsman models prune smollm2-135m-instruct-q4_1 --method wanda --share 0.3 --out builds/135m-wanda
+
+pointsman models prune smollm2-135m-instruct-q4_1 --method depth --drop 3 --out builds/135m-27-blocks
+"""
+
+PATTERN = "2:4"
+
+
+class Method(StrEnum):
+    MAGNITUDE = "magnitude"
+    WANDA = "wanda"
+    DEPTH = "depth"
+
+
+def prune(
+    source: Source,
+    method: Annotated[Method, typer.Option(help="how; see above")],
+    out: Out,
+    share: Annotated[float | None, typer.Option(min=0.01, max=0.99, help="of each row's weights, to zero")] = None,
+    pattern: Annotated[str | None, typer.Option(help="2:4 in place of a share")] = None,
+    drop: Annotated[int | None, typer.Option(min=1, help="blocks to leave out, by depth")] = None,
+    calibration: Calibration = CALIBRATION,
+) -> None:
+    if pattern not in (None, PATTERN):
+        raise CompressFailed(f"--pattern {pattern}: there is one, {PATTERN}")
+    wanted = {"--drop": drop} if method is Method.DEPTH else {"--share": share, "--pattern": pattern}
+    given = [name for name, value in wanted.items() if value is not None]
+    others = {"--share": share, "--pattern": pattern, "--drop": drop}
+    if len(given) != 1 or any(value is not None for name, value in others.items() if name not in wanted):
+        raise CompressFailed(f"--method {method} takes {' or '.join(wanted)}, and one of them is needed")
+    settings = load_settings()
+    origin = named(settings, source)
+    asked: dict[str, Any] = {
+        "source": str(origin.folder.resolve()),
+        "result": str(out.resolve()),
+        "method": str(method),
+        "share": share,
+        "pattern": pattern,
+        "drop": drop,
+        "calibration": [] if method is Method.MAGNITUDE else [text_of(calibration)],
+    }
+    result = do(settings, "prune", asked, f"prune {origin.name}")
+    facts = {"method": str(method), "share": share, "pattern": pattern, **_told(result)}
+    finish(origin, out, "prune", facts, engine="vllm")
+
+
+def _told(result: dict[str, Any]) -> dict[str, Any]:
+    names = ("zeros", "dropped", "influences")
+    return {name: result[name] for name in names if name in result}

@@ -1,0 +1,1 @@
+"""The commands that make models smaller, in a Python without torch."""

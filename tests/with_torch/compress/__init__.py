@@ -1,0 +1,1 @@
+"""What makes models smaller, on models of a few thousand random weights."""
