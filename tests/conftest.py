@@ -27,7 +27,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes test: one runs all that needs the real models, and a file is never divided."""
     for item in items:
         room = item.path.relative_to(Path(__file__).parent)
-        group = "real models" if room.parts[0] in REAL_MODELS else str(room)
+        is_real = room.parts[0] in REAL_MODELS or "gateway" in getattr(item, "fixturenames", ())
+        group = "real models" if is_real else str(room)
         item.add_marker(pytest.mark.xdist_group(group))
 
 
