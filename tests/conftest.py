@@ -23,6 +23,7 @@ collect_ignore = [] if find_spec("torch") else ["with_torch"]
 REAL_MODELS = frozenset({"real", "clients"})  # folders whose tests load them, which takes time and 3 GB
 
 
+@pytest.hookimpl(tryfirst=True)  # before the distributor looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes test: one runs all that needs the real models, and a file is never divided."""
     for item in items:
