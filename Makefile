@@ -29,7 +29,7 @@ run: $(VENV)/.run ## serve on 127.0.0.1:8080 (PORT=... and POINTSMAN_* settings 
 test: export POINTSMAN_TORCH_PYTHON := $(abspath $(TORCH))/bin/python
 test: $(VENV)/.dev clients torch ## run every test, the real models included
 	$(BIN)/pointsman models pull $(TESTED)
-	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadgroup
+	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope
 	$(TORCH)/bin/python -m pytest --confcutdir=tests/with_torch tests/with_torch
 TESTED := smollm2-135m-instruct-q4_1 smollm2-135m-instruct-bf16 qwen2.5-coder-0.5b-instruct-q4_k_m \
   qwen2.5-coder-1.5b-instruct-q4_k_m

@@ -194,11 +194,14 @@ def _is_of(receipt: Receipt, served: Served) -> bool:
 def _latest(receipts: Iterable[Receipt], served: Served) -> Receipt | None:
     """Of two made at the same time the one that shows less."""
     valid = (receipt for receipt in receipts if _is_of(receipt, served))
-    return max(valid, key=lambda receipt: (receipt.made_at, -_passed(receipt, served.fitted), receipt.id), default=None)
+    return max(valid, key=lambda receipt: (receipt.made_at, *_shows_less(receipt, served.fitted)), default=None)
 
 
-def _passed(receipt: Receipt, fitted: Collection[str]) -> int:
-    return sum(result.passed and result.case not in fitted for result in receipt.results)
+def _shows_less(receipt: Receipt, fitted: Collection[str]) -> tuple[int, int, list[tuple[str, bool]], str]:
+    """Larger for a receipt that shows less by the cases that count, whatever others it has."""
+    counting = [(result.case, result.passed) for result in receipt.results if result.case not in fitted]
+    passed = sum(passes for _, passes in counting)
+    return -passed, len(counting) - passed, counting, receipt.id
 
 
 def _missing(receipts: Iterable[Receipt], served: Served) -> str:

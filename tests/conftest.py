@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.real.server import Server, serving
 from tests.rig import Rig, running_rig
@@ -20,17 +22,19 @@ settings.load_profile("pointsman")
 # What is tested where torch is: `.venv-torch/bin/python -m pytest --confcutdir=tests/with_torch tests/with_torch`.
 collect_ignore = [] if find_spec("torch") else ["with_torch"]
 
-REAL_MODELS = frozenset({"real", "clients"})  # folders whose tests load them, which takes time and 3 GB
+# Where tests load the real models, which takes time and 3 GB.
+REAL_MODELS = ("tests/real/", "tests/clients/", "tests/gateway/test_contract.py")
 
 
-@pytest.hookimpl(tryfirst=True)  # before the distributor looks for the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes test: one runs all that needs the real models, and a file is never divided."""
-    for item in items:
-        room = item.path.relative_to(Path(__file__).parent)
-        is_real = room.parts[0] in REAL_MODELS or "gateway" in getattr(item, "fixturenames", ())
-        group = "real models" if is_real else str(room)
-        item.add_marker(pytest.mark.xdist_group(group))
+class ByRoom(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+    """Where several processes test (`-n`): one runs all that needs the real models, and no file is divided."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "real models" if nodeid.startswith(REAL_MODELS) else nodeid.partition("::")[0]
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByRoom:
+    return ByRoom(config, log)
 
 
 @pytest.fixture
