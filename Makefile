@@ -18,7 +18,7 @@ ifneq ($(wildcard $(TORCH)/.torch),)
 export POINTSMAN_TORCH_PYTHON ?= $(abspath $(TORCH))/bin/python
 endif
 
-.PHONY: help run test clients torch check bench bench-peers lock lock-peers lock-clients lock-torch report clean
+.PHONY: help run test test-torch clients torch check bench bench-peers lock lock-peers lock-clients lock-torch report clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -26,13 +26,15 @@ help: ## list the targets
 run: $(VENV)/.run ## serve on 127.0.0.1:8080 (PORT=... and POINTSMAN_* settings work); Ctrl-C ends everything
 	@exec $(BIN)/pointsman serve
 
-test: export POINTSMAN_TORCH_PYTHON := $(abspath $(TORCH))/bin/python
-test: $(VENV)/.dev clients torch ## run every test, the real models included
-	$(BIN)/pointsman models pull $(TESTED)
+test: $(VENV)/.dev clients ## run every test but those that need torch, the real models included
+	$(BIN)/pointsman models pull smollm2-135m-instruct-q4_1 qwen2.5-coder-0.5b-instruct-q4_k_m qwen2.5-coder-1.5b-instruct-q4_k_m
 	$(BIN)/pytest -n auto --maxprocesses 4 --dist loadscope
+
+test-torch: export POINTSMAN_TORCH_PYTHON := $(abspath $(TORCH))/bin/python
+test-torch: $(VENV)/.dev torch ## run the tests that need torch: real vLLM and transformers, sparse attention, smaller models
+	$(BIN)/pointsman models pull smollm2-135m-instruct-q4_1 smollm2-135m-instruct-bf16
+	$(BIN)/pytest tests/real/test_torch_engines.py
 	$(TORCH)/bin/python -m pytest --confcutdir=tests/with_torch tests/with_torch
-TESTED := smollm2-135m-instruct-q4_1 smollm2-135m-instruct-bf16 qwen2.5-coder-0.5b-instruct-q4_k_m \
-  qwen2.5-coder-1.5b-instruct-q4_k_m
 
 clients: $(CLIENTS)/.clients $(NODE)/node_modules/.clients ## install the clients that the tests let talk to a gateway; 190 MB
 
