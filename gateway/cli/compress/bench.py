@@ -29,8 +29,7 @@ from router.bounds import wilson_interval
 from router.collect import Answered, collect, read_answers
 from router.ladder import LadderPrompt, read_ladder, sample
 
-HELP = """Measure builds: size, memory, perplexity, speed, accuracy and energy, side by side, and keep it in their
-cards.
+HELP = """Measure builds side by side: size, memory, perplexity, speed, accuracy and energy.
 
 A build is a row of the catalogue, or a folder that one of these commands has made. Perplexity is of one text that
 ships with Pointsman (--text: another), computed by transformers; all else is asked through the engine that serves the
