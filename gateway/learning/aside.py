@@ -3,7 +3,7 @@ asked, of whom, and what two answers are compared by. Nobody waits for it, and n
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,32 @@ class Aside:
     model: Model
     request_id: str
     payer: Caller = EXPLORER
+
+
+class OneAtATime:
+    """Runs what nobody waits for, while nothing else of it runs. From one event loop."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def rests(self) -> bool:
+        return self._task is None
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        assert self._task is None
+        self._task = asyncio.create_task(work, name=self._name)
+        self._task.add_done_callback(self._rested)
+
+    async def close(self) -> None:
+        """Give up what runs; its charge is closed."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    def _rested(self, ended: asyncio.Task[None]) -> None:
+        self._task = None
 
 
 def is_withheld(body: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> bool:

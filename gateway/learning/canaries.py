@@ -7,7 +7,6 @@ tier would have answered without the canary, and it ends with the canary. Where 
 compared, this process asks no more; other sources may still tell.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,17 @@ import structlog
 
 from gateway.keys import Caller
 from gateway.learning.answered import Said, said
-from gateway.learning.aside import Aside, ask_aside, body_of, comparer_of, cosine, is_quiet, may_be_compared, opened
+from gateway.learning.aside import (
+    Aside,
+    OneAtATime,
+    ask_aside,
+    body_of,
+    comparer_of,
+    cosine,
+    is_quiet,
+    may_be_compared,
+    opened,
+)
 from gateway.learning.store import Key
 from gateway.learning.told import Outcomes, Tried
 from gateway.ledger.charge import Outcome
@@ -58,12 +67,12 @@ class Comparisons:
     def __init__(self, outcomes: Outcomes) -> None:
         self._outcomes = outcomes
         self._in_vain: OrderedDict[tuple[str, ...], int] = OrderedDict()  # -1 once something was compared
-        self._running: asyncio.Task[None] | None = None
+        self._comparing = OneAtATime("canary")
 
     @property
     def rests(self) -> bool:
         """No comparison is under way."""
-        return self._running is None
+        return self._comparing.rests
 
     def draw(self, held: "Held", asked: "Asked", decision: Decision, answering: Model, tried: Tried) -> Compared | None:
         """What to do once *answering* has answered; None for nothing."""
@@ -81,20 +90,14 @@ class Comparisons:
 
     def ended(self, drawn: Compared, blocks: Sequence[bytes]) -> None:
         """The client has the answer, whole."""
-        if self._running is not None or not is_quiet(drawn.runtime, drawn.model):
+        if not self.rests or not is_quiet(drawn.runtime, drawn.model):
             return
         answer = said(blocks, streamed=drawn.asked.stream)
-        self._running = asyncio.create_task(self._run(drawn, answer), name="canary")
-        self._running.add_done_callback(self._rested)
+        self._comparing.start(self._run(drawn, answer))
 
     async def close(self) -> None:
         """Give up what runs; its charge is closed."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait({self._running})
-
-    def _rested(self, ended: asyncio.Task[None]) -> None:
-        self._running = None
+        await self._comparing.close()
 
     async def _run(self, drawn: Compared, answer: Said | None) -> None:
         try:

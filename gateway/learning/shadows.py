@@ -16,7 +16,6 @@ being answered at all, never repeated or hedged, and not begun before the client
 request for the cheaper model that comes meanwhile finds one place taken. Nothing of prompts or answers is kept.
 """
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +27,17 @@ import structlog
 
 from gateway.keys import Caller
 from gateway.learning.answered import said
-from gateway.learning.aside import Aside, ask_aside, body_of, comparer_of, cosine, is_quiet, may_be_compared, opened
+from gateway.learning.aside import (
+    Aside,
+    OneAtATime,
+    ask_aside,
+    body_of,
+    comparer_of,
+    cosine,
+    is_quiet,
+    may_be_compared,
+    opened,
+)
 from gateway.learning.purse import NOTHING, Allowance, Purse, Spent, worst_nano_usd
 from gateway.learning.store import Key
 from gateway.learning.told import Outcomes
@@ -88,12 +97,12 @@ class Shadows:
         self._outcomes = outcomes
         self._purse = purse
         self._seen: OrderedDict[str, int] = OrderedDict()
-        self._running: asyncio.Task[None] | None = None
+        self._comparing = OneAtATime("shadow")
 
     @property
     def rests(self) -> bool:
         """No shadow is under way."""
-        return self._running is None
+        return self._comparing.rests
 
     def draw(self, held: "Held", asked: "Asked", decision: Decision, answering: Model) -> Drawn | None:
         """What to do once *answering*, the safe tier, has answered; None for nothing."""
@@ -120,7 +129,7 @@ class Shadows:
 
     def ended(self, drawn: Drawn, blocks: Sequence[bytes], usage: Usage | None) -> None:
         """The client has the safe answer, whole."""
-        if self._running is not None or not is_quiet(drawn.runtime, drawn.model):
+        if not self.rests or not is_quiet(drawn.runtime, drawn.model):
             self._count(drawn, Result.BUSY)
             return
         right = said(blocks, streamed=drawn.asked.stream)
@@ -129,17 +138,11 @@ class Shadows:
             self._tell(drawn, Result.INCOMPARABLE)
             return
         tokens = usage.completion_tokens if usage else UNKNOWN_TOKENS
-        self._running = asyncio.create_task(self._run(drawn, right.text, tokens, comparer), name="shadow")
-        self._running.add_done_callback(self._rested)
+        self._comparing.start(self._run(drawn, right.text, tokens, comparer))
 
     async def close(self) -> None:
         """Give up what runs; its charge is closed."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.wait({self._running})
-
-    def _rested(self, ended: asyncio.Task[None]) -> None:
-        self._running = None
+        await self._comparing.close()
 
     async def _run(self, drawn: Drawn, right: str, tokens: int, comparer: Comparer) -> None:
         try:

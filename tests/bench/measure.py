@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from gateway.cli.compress.resources import processor
 from tests.processes import children
 
 NANOSECONDS = 1e-9
@@ -27,10 +28,7 @@ def resident_bytes(process_ids: set[int]) -> int:
 
 def machine() -> str:
     """One line for the reader of a table."""
-    cpu = next(
-        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        "an unnamed processor",
-    )
+    cpu = processor("model name") or "an unnamed processor"
     release = os.uname()
     return f"{os.cpu_count()} cores of {cpu}, {release.sysname} {release.release.split('-')[0]}"
 
@@ -43,7 +41,3 @@ def _scheduled_ns(process_id: int) -> int:
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has just ended
     return total
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines()

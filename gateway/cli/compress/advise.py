@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +11,7 @@ import typer
 from gateway.cli.compress.asked import Asked, asked_of
 from gateway.cli.compress.cards import Card
 from gateway.cli.compress.kept import kept
-from gateway.cli.compress.resources import machine
+from gateway.cli.compress.resources import machine, processor
 from gateway.cli.compress.running import CompressFailed
 from gateway.cli.screen import console, table
 from gateway.ledger.database import open_database
@@ -151,11 +150,7 @@ def methods(hardware: Hardware, has: frozenset[str]) -> list[str]:
 
 def flags() -> frozenset[str]:
     """Of the processor; empty where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+    return frozenset(processor("flags").split())
 
 
 def _told(hardware: Hardware) -> str:

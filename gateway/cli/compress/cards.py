@@ -1,13 +1,13 @@
 """A model card: what was made of what, by which command, and what was measured of it. Values and text; no model."""
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gateway.cli.compress.running import CompressFailed
 from gateway.cli.screen import console, table
+from gateway.cli.whole import write_whole
 
 CARD, README = "card.json", "README.md"
 MEGABYTE = 1_000_000
@@ -54,9 +54,7 @@ def show(cards: Sequence[Card]) -> None:
 
 def write_json(path: Path, card: Card) -> None:
     """Whole or not at all."""
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(draft, path)
+    write_whole(path, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
 
 
 def cells(card: Card) -> list[str]:

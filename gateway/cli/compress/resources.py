@@ -44,14 +44,18 @@ def cpu_seconds(process_ids: set[int]) -> float | None:
     return total * NANOSECONDS or None
 
 
-def machine() -> str:
-    """For the reader of a table. The load says how quiet it was."""
-    name = platform.processor() or platform.machine()
+def processor(field: str) -> str:
+    """What /proc/cpuinfo says of the first one; empty where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
     except OSError:
-        pass
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+
+
+def machine() -> str:
+    """For the reader of a table. The load says how quiet it was."""
+    name = processor("model name") or platform.processor() or platform.machine()
     return f"{os.cpu_count()} cores of {name}, load {os.getloadavg()[0]:.1f}"
 
 

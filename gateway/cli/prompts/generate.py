@@ -7,10 +7,11 @@ from typing import Annotated
 import orjson
 import typer
 
-from gateway.cli.prompts.options import AsJson, Dir, write_draft
+from gateway.cli.prompts.options import AsJson, Dir
 from gateway.cli.prompts.place import PromptsFailed
 from gateway.cli.prompts.ready import asked, models_of
 from gateway.cli.screen import console, print_json, problems, table
+from gateway.cli.whole import write_whole
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from prompts.files import case_lines, prompt_file
@@ -94,4 +95,4 @@ def _write(folder: Path, name: str, files: dict[str, str]) -> None:
         raise PromptsFailed(f"{into} is there already; choose another name, or take it away")
     into.mkdir(parents=True)
     for file, text in files.items():
-        write_draft(into / file, text)
+        write_whole(into / file, text)

@@ -36,11 +36,11 @@ from gateway.cli.prompts.options import (
     options,
     show_diff,
     variant_path,
-    write_draft,
 )  # fmt: skip
 from gateway.cli.prompts.ready import Ready, asked, models_of
 from gateway.cli.prompts.tiers import lineup_of
 from gateway.cli.screen import console, print_json, problems
+from gateway.cli.whole import write_whole
 from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from prompts.library import tier_of
@@ -184,7 +184,7 @@ def hand_over(
         console.print()
         show_diff(path, text)
     if write:
-        write_draft(path, text)
+        write_whole(path, text)
         out.print(f"\nWritten to {path}. It is a draft: publish it to let it serve.", highlight=False, soft_wrap=True)
     else:
         out.print(f"\nA draft for {path}; --write keeps it.", highlight=False, soft_wrap=True)

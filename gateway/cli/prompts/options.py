@@ -1,7 +1,6 @@
 """The options that commands about prompts share, and how a draft is shown and written."""
 
 import difflib
-import os
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -76,13 +75,6 @@ def show_diff(path: Path, text: str) -> None:
     lines = difflib.unified_diff(there.splitlines(), text.splitlines(), str(path), f"{path} (draft)", lineterm="")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def write_draft(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
 
 
 def first_line(subject: Subject, command: str) -> str:

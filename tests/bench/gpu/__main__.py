@@ -21,6 +21,7 @@ import triton
 
 from models.kernels import int4, pages
 from models.sparse.budget import Budget
+from tests.bench.shapes import Shape
 from tests.bench.sparse.table import Table
 
 ROUNDS = 30
@@ -33,16 +34,6 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 TYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float16  # Triton's interpreter multiplies bits of bfloat16
 
 Call = Callable[[], torch.Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Attention of one layer of a model, as published."""
-
-    name: str
-    kv_heads: int
-    group: int
-    dim: int
 
 
 @dataclass(frozen=True, slots=True)

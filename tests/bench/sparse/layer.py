@@ -7,7 +7,6 @@ limit is the time in which the bytes that a call must read are read at the rate 
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from vllm import _custom_ops as ops
@@ -17,6 +16,7 @@ from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
 from models.sparse import native, reference
 from models.sparse.backend import LAYOUTS
 from models.sparse.budget import Budget
+from tests.bench.shapes import Shape
 from tests.bench.sparse.table import Table
 
 ROUNDS = 15
@@ -24,16 +24,6 @@ FLUSHED_BYTES = 64 << 20  # more than the processor's own caches hold
 READ_BYTES = 512 << 20
 BLOCK_TOKENS = 32
 BF16_BYTES = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A model's attention, as published."""
-
-    name: str
-    kv_heads: int
-    group: int
-    dim: int
 
 
 SHAPES = (Shape("SmolLM2-135M", 3, 3, 64), Shape("Qwen2.5-0.5B", 2, 7, 64), Shape("Qwen2.5-1.5B", 2, 6, 128))
