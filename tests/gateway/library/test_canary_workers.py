@@ -29,10 +29,9 @@ learning: {explore_share: 0}
 """
 
 
-def gone_back(server: Server) -> int:
-    """How many workers have said so."""
-    lines = server.log.splitlines()
-    return sum("a canary has changed" in line and "back" in line and "warning" in line for line in lines)
+def have_said(server: Server, stage: str) -> int:
+    """How many workers serve by this stage of the canary, by their log."""
+    return sum("a canary has changed" in line and f'"stage": "{stage}"' in line for line in server.log.splitlines())
 
 
 async def begun(client: httpx2.AsyncClient) -> None:
@@ -57,6 +56,7 @@ async def test_a_canary_that_falls_is_back_in_all_workers_and_once(tmp_path: Pat
         key = make_key(tmp_path, "--role", "admin")
         async with connecting(server, key) as client:
             await begun(client)
+            wait(lambda: have_said(server, "widening") == 2, BACK_SECONDS, "each worker has heard of the canary")
             until = time.monotonic() + BACK_SECONDS
             seen: Counter[str] = Counter()
             told: dict[str, Any] = {"stage": "widening"}
@@ -72,7 +72,7 @@ async def test_a_canary_that_falls_is_back_in_all_workers_and_once(tmp_path: Pat
                     told = (await client.get(CANARY)).json()
             assert (told["stage"], told["why"][:9]) == ("back", "feedback:"), told
             assert seen["2"] > 5
-            wait(lambda: gone_back(server) == 2, BACK_SECONDS, "each worker has said that it went back")
+            wait(lambda: have_said(server, "back") == 2, BACK_SECONDS, "each worker has said that it went back")
             for _ in range(100):
                 assert (await client.post(CHAT, json=asked)).headers["x-prompt-version"] == "1"
             moves = (await client.get(f"{LABEL}/history")).json()["data"]

@@ -1,6 +1,7 @@
 """What is published serves in every process, at once and whole; what cannot be read changes nothing."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -117,6 +118,23 @@ async def test_an_empty_library_costs_one_row_a_second(rig: OpenRig) -> None:
         runtime = r.builder.runtime
         assert published_since(runtime.prompts, runtime.standing) is None
         assert runtime.library.versions == {}
+
+
+async def test_a_gateway_ends_after_whoever_reads_its_database(rig: OpenRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[bool] = []
+    epoch = LibraryStore.epoch
+
+    def slow(store: LibraryStore) -> int:
+        inside.append(True)
+        time.sleep(0.5)
+        found = epoch(store)
+        inside.pop()
+        return found
+
+    async with rig():
+        monkeypatch.setattr(LibraryStore, "epoch", slow)
+        await until(lambda: bool(inside), SEEN_SECONDS)
+    assert inside == []
 
 
 def test_an_override_that_runs_out_changes_where_a_version_is_sent(store: LibraryStore) -> None:
