@@ -124,6 +124,9 @@ class Model(Strict):
         default=None, description="a folder of safetensors, which the engines vllm and transformers read"
     )
     adapter: Checkpoint | None = Field(default=None, description="a LoRA laid over the checkpoint, by the engine vllm")
+    taught: tuple[str, ...] = Field(
+        default=(), description="marks of the suites' cases that these weights were made from, which prove nothing here"
+    )
     numerics: Numerics = Numerics()
     vllm: VllmServing = VllmServing()
     package: Wheel | None = Field(

@@ -29,13 +29,13 @@ EVERY = "1"  # the bar that asks for every case
 ALL, TAG, METRIC = "all", "tag ", "metric "
 MOST_NEEDED = 10_000  # cases; a suite has no more
 
-_Safe = tuple[Receipt | None, frozenset[str]]  # the safe tier's receipt, and the cases that its text was made from
+_Safe = tuple[Receipt | None, frozenset[str]]  # the safe tier's receipt, and the cases that it was made from
 NOBODY: _Safe = (None, frozenset())
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A tier that the version may be sent to, what would answer there now, and the cases its text was made from."""
+    """A tier that the version may be sent to, what would answer there now, and the cases that it was made from."""
 
     tier: str
     now: Binding
@@ -142,15 +142,16 @@ def _rows(
         asked = _passes(receipt, metric)
         holds, bound, why = _held(bar, counted, is_safe, confidence)
         if holds and bar == EVERY and (failing := len(asked) - sum(asked.values())):
-            holds, why = False, f"{why}, and {failing} of those that its text was made from do not"
+            holds, why = False, f"{why}, and {failing} of those that it was made from do not"
         others = len(asked) - counted.total
-        notes = [f"{counted.total} of {len(asked)} cases count, a text was made from the others"] if others else []
+        counts = f"{counted.total} of {len(asked)} cases count, a text or a model was made from the others"
+        notes = [counts] if others else []
         why = "; ".join([why, *notes, *of_run])
         yield Row(served.tier, metric, bar, holds, why, counted.passed, counted.total, bound, receipt.id, others)
 
 
 def _not_counting(bar: str, served: Served, safe: _Safe, confidence: float) -> frozenset[str]:
-    """Of a margin the cases that either text was made from: their pairs compare nothing fairly."""
+    """Of a margin the cases that either was made from: their pairs compare nothing fairly."""
     is_margin = bar != EVERY and parse_bar(bar, confidence).margin is not None
     return served.fitted | safe[1] if is_margin else served.fitted
 

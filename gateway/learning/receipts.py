@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A valid receipt, and whose record it belongs to. `safe`: the safe tier's on the same suite, if any. `fitted`,
-    `safe_fitted`: the cases that each one's text was made from, which show nothing of others.
+    `safe_fitted`: the cases that each one's text or model was made from, which show nothing of others.
     """
 
     key: Key
@@ -88,8 +88,8 @@ def shown_in(records: Records, lineup: Lineup) -> Iterator[Shown]:
             for place in cheaper:
                 receipt = by_binding.get(lineup.binding(template, place.tier, place.build, suite))
                 if receipt is not None:
-                    out = fitted(template, place.tier, suite)
-                    yield Shown((template.key, place.build), receipt, safe, out, fitted(template, safest.tier, suite))
+                    out, safe_out = (fitted(template, p.tier, suite, p.taught) for p in (place, safest))
+                    yield Shown((template.key, place.build), receipt, safe, out, safe_out)
 
 
 def _passed(receipt: Receipt, fitted: frozenset[str]) -> dict[str, bool]:

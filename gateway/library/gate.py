@@ -46,7 +46,7 @@ def gate_of(
 def served_by(template: Template, lineup: Lineup, place: Place, suite: Suite) -> Served:
     """*template* on the model at *place*, as the gate holds it to *suite*."""
     now = lineup.binding(template, place.tier, place.build, suite)
-    return Served(place.tier, now, fitted(template, place.tier, suite))
+    return Served(place.tier, now, fitted(template, place.tier, suite, place.taught))
 
 
 def bars_of(template: Template, policy: Policy, suite: Suite) -> Bars:

@@ -20,11 +20,12 @@ from prompts.template import AUTO, Template
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A model, its tier in the words of prompts, and its build."""
+    """A model, its tier in the words of prompts, and its build. `taught`: marks of the cases it was made from."""
 
     model: str
     tier: str
     build: str
+    taught: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +33,30 @@ class Lineup:
     """`models`: name and build of those that chat, the cheapest first; the last is the safe tier, and judges.
 
     `embedder`: the build by which answers are compared, empty where there is none. `confidence`: the gate's. `aliases`:
-    the catalogue's other names for models, and for `auto`.
+    the catalogue's other names for models, and for `auto`. `taught`: by build, the marks of what it learnt.
     """
 
     models: tuple[tuple[str, str], ...]
     confidence: float
     embedder: str = ""
     aliases: Mapping[str, str] = field(default_factory=dict)
+    taught: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, catalog: Catalog, confidence: float) -> Self:
         embedders = [model.build for model in catalog if Ability.EMBEDDINGS in model.abilities]
         chatting = tuple((model.name, model.build) for model in catalog.chatting)
-        return cls(chatting, confidence, embedders[0] if embedders else "", catalog.aliases)
+        taught = {build: frozenset[str]() for _, build in chatting}
+        for model in catalog.chatting:
+            taught[model.build] |= set(model.taught)
+        return cls(chatting, confidence, embedders[0] if embedders else "", catalog.aliases, taught)
 
     def places(self, policy: Policy) -> tuple[Place, ...]:
         """Every model with its tier, the cheapest first."""
         count = len(self.models)
         return tuple(
-            Place(name, tier_of(at, count, policy.tiers), build) for at, (name, build) in enumerate(self.models)
+            Place(name, tier_of(at, count, policy.tiers), build, self.taught.get(build, frozenset()))
+            for at, (name, build) in enumerate(self.models)
         )
 
     def safe_tier(self, policy: Policy) -> str:

@@ -259,7 +259,7 @@ def test_only_cases_that_the_text_was_not_made_from_count() -> None:
     of = fitted_on(SMALL, *range(80))
     row = only(held([receipt(SMALL, 90, 100)], Bars("0.7"), [of]).rows)
     assert (row.passed, row.total, row.fitted, row.holds) == (10, 20, 80, False)
-    assert "20 of 100 cases count, a text was made from the others" in row.why
+    assert "20 of 100 cases count, a text or a model was made from the others" in row.why
     assert held([receipt(SMALL, 90, 100)], Bars("0.7"), [SMALL]).opens
     everything = only(held([receipt(SMALL, 100, 100)], Bars("0.1"), [fitted_on(SMALL, *range(100))]).rows)
     assert (everything.total, everything.holds) == (0, False)
@@ -272,7 +272,7 @@ def test_a_bar_of_every_case_means_those_too_but_is_not_held_by_them_alone() -> 
     bars = Bars("0.1", tags={"safety": "1"})
     row = held([failing_fitted], bars, [fitted_on(SMALL, 0)]).rows[1]
     assert (row.passed, row.total, row.holds) == (9, 9, False)
-    assert "and 1 of those that its text was made from do not" in row.why
+    assert "and 1 of those that it was made from do not" in row.why
     assert not held([receipt(SMALL, 10, 10)], Bars("1"), [fitted_on(SMALL, *range(10))]).opens
 
 

@@ -50,8 +50,8 @@ where the student came from one. It appears when it is whole; an interrupted run
 take a 135M model five minutes on one core, and 3 GB.
 
 The result is a specialist: serve it as a row of its own (row.yaml), and it gets the requests of this prompt once its
-suite's receipt holds the bar: pointsman prompts test. That suite has cases which it has learnt, so go by what it passes
-of the held-out ones, which is shown here and in its card. Of other prompts it has proved nothing and gets none.
+suite's receipt holds the bar: pointsman prompts test. The row names the cases that it has learnt or was chosen by, and
+they count for nothing: the held-out ones do. Of other prompts it has proved nothing and gets none.
 
 Examples:
 
@@ -103,7 +103,7 @@ def distill(
     (draft / LESSON).write_bytes(b"".join(orjson.dumps(one) + b"\n" for one in learnt.examples))
     (draft / ASKED).unlink()
     os.rename(draft, out)
-    made = as_row(settings, row, out, out)
+    made = as_row(settings, row, out, out).model_copy(update={"taught": learnt.marks})
     facts = {"prompt": subject.template.id, **teaching, **taught_facts(result), "held_out": exams[-1].says}
     card = {
         "name": made.name,

@@ -18,6 +18,7 @@ from gateway.cli.prompts.examining import parameters_of, renderer
 from prompts.answer import Answer
 from prompts.canonical import digest
 from prompts.examination import Ask, Kept
+from prompts.fitted import marks
 from prompts.message import Message
 from prompts.optimise.examples import Example, balanced, known
 from prompts.render import render
@@ -37,12 +38,15 @@ Row = dict[str, Any]  # messages and answer, as the job takes them
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """`examples` to learn from, `validation` to choose by. `left_out`: why texts were not taken, with their count."""
+    """`examples` to learn from, `validation` to choose by. `left_out`: why texts were not taken, with their count.
+    `marks`: of the suite's cases that it is made from.
+    """
 
     examples: tuple[Row, ...]
     validation: tuple[Row, ...]
     origins: Mapping[str, int]
     left_out: Mapping[str, int]
+    marks: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,9 @@ async def lesson(
             continue
         rows.append(subject.example(case, answer))
         origins[origin] += 1
-    return Lesson(tuple(rows), tuple(subject.example(one.case, one.answer) for one in validation), origins, left_out)
+    chosen_by = tuple(subject.example(one.case, one.answer) for one in validation)
+    made_from = marks(case for case in subject.suite.cases if case.split is not Split.HELD_OUT)
+    return Lesson(tuple(rows), chosen_by, origins, left_out, made_from)
 
 
 class Teacher:

@@ -43,8 +43,9 @@ class Tested:
 
     @property
     def fitted(self) -> frozenset[str]:
-        """Cases that do not count, as the text was made from them."""
-        return fitted(self.job.template, self.target.tier, self.job.suite)
+        """Cases that do not count, as the text or the model was made from them."""
+        place = self.target.place
+        return fitted(self.job.template, place.tier, self.job.suite, place.taught)
 
 
 def jobs_of(

@@ -32,7 +32,7 @@ def show(tested: Sequence[Tested], gate: Gate, confidence: float, failures: int)
         console.print(shown)
         if one.fitted:
             asked = one.receipt.count.total
-            says = f"{asked - len(one.fitted)} of {asked} cases count: the text was made from the others"
+            says = f"{asked - len(one.fitted)} of {asked} cases count: the text, or the model, was made from the others"
             console.print(f"[yellow]{says}[/]", highlight=False)
         console.print(f"[dim]{figures(one)}[/]", highlight=False)
         for row in gate.failing:

@@ -18,6 +18,7 @@ from gateway.library.records import Records
 from gateway.library.store import LibraryStore
 from prompts.assertions.kind import Assertion
 from prompts.fitted import marks
+from prompts.library import Library, Version
 from prompts.receipt import Receipt, Result
 from prompts.suite import Bars, Case, Suite
 from prompts.template import Template, Text
@@ -151,6 +152,15 @@ async def test_cases_that_a_text_was_made_from_are_no_outcomes_of_it(rig: OpenRi
         found = await anyio.to_thread.run_sync(lambda: list(r.runtime.records.read(template=made.key)))
         assert tally(found[0].record) == Tally(10, 10)
         assert await world.answers() == "large"
+
+
+def test_cases_that_a_model_was_taught_are_no_outcomes_of_it_but_of_others() -> None:
+    lineup = Lineup((("small", "s"), ("large", "l")), 0.95, taught={"s": frozenset(marks(suite().cases[:90]))})
+    receipts = (receipt(lineup, "small"), receipt(lineup, "large"))
+    library = Library({TEMPLATE.id: {1: Version(TEMPLATE, 1)}})
+    records = Records(library, suites={TEMPLATE.id: suite()}, receipts={TEMPLATE.id: receipts})
+    [shown] = shown_in(records, lineup)
+    assert (len(shown.passed), len(shown.safe_passed)) == (10, 100)
 
 
 @pytest.mark.anyio

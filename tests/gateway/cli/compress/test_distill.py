@@ -98,6 +98,22 @@ def test_a_pupil_is_examined_on_what_it_never_saw_before_and_after(
     assert "42/42" in said.out
 
 
+def test_what_a_pupil_has_learnt_counts_for_nothing_when_its_suite_is_run(
+    terminal: Terminal, place: tuple[Worker, dict[str, ScriptedEngine]], tmp_path: Path
+) -> None:
+    """42 of 162 cases are left of the pupil's, and all of the others'."""
+    distill(terminal, tmp_path / "pupil")
+    rows = yaml.safe_load((tmp_path / "pupil" / "row.yaml").read_text())
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump({"models": [*rows, SAFE]}))
+
+    said = terminal.run("prompts", "test", "tenants", "--dir", str(EXAMPLES))
+
+    assert "42 of 162 cases count" in said.out
+    assert said.out.count("cases count") == 1
+    assert "162/162" in said.out  # the safe tier's
+    assert "42/42" in said.out
+
+
 def test_what_was_taught_is_not_taught_again_where_the_exam_was_interrupted(
     terminal: Terminal, place: tuple[Worker, dict[str, ScriptedEngine]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -153,7 +153,7 @@ def test_a_run_of_a_fitted_text_says_how_many_cases_count(
     terminal.run("prompts", "optimise", "turn", *at, "--search", "examples", "--write")
     said = terminal.run("prompts", "test", "turn", "--tiers", "small", *at)
     held_out = len(load_suite(folder / "turn").only(Split.HELD_OUT).cases)
-    assert f"{held_out} of {CASES} cases count: the text was made from the others" in said.out
+    assert f"{held_out} of {CASES} cases count: the text, or the model, was made from the others" in said.out
     assert f"{held_out}/{held_out}" in said.out
 
 
