@@ -18,6 +18,7 @@ from gateway.cli.compress.rows import checkpoint_row, row_in
 from gateway.cli.compress.running import MEASURING, do, text_of
 from gateway.cli.compress.sources import Named, named
 from gateway.cli.compress.speed import speed
+from gateway.cli.compress.switches import switched
 from gateway.cli.engines import started
 from gateway.cli.ladder import COLLECT_PARALLEL, answers_path
 from gateway.cli.prompts.place import Dir, folder_at, prompt_in, suite_of
@@ -37,6 +38,9 @@ build: time to the first token, tokens a second one at a time and eight at a tim
 suites of a folder of prompts (--suite, may be repeated), and prompts of a ladder file (--ladder, --per-task of each
 task). Accuracy has Wilson's interval at 95 %.
 
+--switches measures each build of the engine vllm once more for each thing that can be switched: compilation, the cache
+of prompts that begin alike, prompts in chunks, guessed tokens, the type of kept keys and values.
+
 Energy is what the processor's meter says, where the machine shows one, else an estimate: the engine's processor
 seconds times --watts, what one busy core draws. Answers are kept: stopped and begun anew, it asks only what is missing.
 
@@ -45,6 +49,8 @@ Examples:
 pointsman models bench smollm2-135m-instruct-q4_1 builds/135m-gptq builds/135m-w8a8
 
 pointsman models bench builds/135m-w8a8 --suite text/sentiment --dir prompts/templates --ladder ladder.jsonl.gz
+
+pointsman models bench smollm2-135m-instruct-bf16 --switches --no-perplexity
 """
 
 WATTS = 15.0  # of one busy core of a server's processor, of 200 to 250 W for 16 to 20 cores with its share of memory
@@ -61,6 +67,7 @@ def bench(
     watts: Annotated[float, typer.Option(min=0.1, help="what one busy core draws")] = WATTS,
     perplexity: Annotated[bool, typer.Option(help="compute the perplexity; needs torch")] = True,
     serve: Annotated[bool, typer.Option(help="start the engine and ask it")] = True,
+    switches: Annotated[bool, typer.Option("--switches", help="each build, then with each thing switched")] = False,
 ) -> None:
     settings = load_settings()
     folder = folder_at(directory) if suite else None
@@ -80,12 +87,11 @@ def bench(
             measured |= do(settings, "measure", asked, f"measure {row.name}")
         measured |= _stored(row, measured)
         if serve:
-            try:
-                measured |= asyncio.run(_served(settings, row, text_of(text), watts, subjects, rungs))
-            except (CatalogError, EngineError) as error:
-                problems.print(f"{row.name} could not be asked: {error}", highlight=False, markup=False, soft_wrap=True)
-                measured["problem"] = str(error)
+            measured |= asyncio.run(_asked(settings, row, text_of(text), watts, subjects, rungs))
         made.append(_keep(settings, origin, row, measured))
+        for says, other in switched(row).items() if switches else ():
+            measured = asyncio.run(_asked(settings, other, text_of(text), watts, subjects, rungs))
+            made.append({"name": says, "measured": measured})
     show(made)
     for card in made:
         if problem := card["measured"].get("problem"):
@@ -100,6 +106,17 @@ def row_of(origin: Named) -> Model:
 def _stored(row: Model, measured: dict[str, Any]) -> dict[str, Any]:
     """A file of four bits is as large as it is, though its perplexity was computed from the same weights made whole."""
     return {"weights_bytes": row.file.size_bytes} if row.file else {}
+
+
+async def _asked(
+    settings: Settings, row: Model, text: str, watts: float, subjects: Sequence[Subject], rungs: Sequence[LadderPrompt]
+) -> dict[str, Any]:
+    """What was measured, or the problem that kept its engine from answering."""
+    try:
+        return await _served(settings, row, text, watts, subjects, rungs)
+    except (CatalogError, EngineError) as error:
+        problems.print(f"{row.name} could not be asked: {error}", highlight=False, markup=False, soft_wrap=True)
+        return {"problem": str(error)}
 
 
 async def _served(

@@ -21,6 +21,7 @@ FIGURES: Sequence[tuple[str, str, str]] = (
     ("memory_bytes", "memory, MB", "mb"),
     ("perplexity", "perplexity", ".2f"),
     ("first_token_seconds", "first token, s", ".3f"),
+    ("first_token_alike_seconds", "first token, s, of a long prompt that begins like the last", ".3f"),
     ("tokens_per_second_1", "tokens/s, one at a time", ".1f"),
     ("tokens_per_second_8", "tokens/s, eight at a time", ".1f"),
     ("watt_hours_per_1000_tokens", "Wh per 1,000 tokens (estimate)", ".3f"),

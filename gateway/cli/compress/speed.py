@@ -12,6 +12,7 @@ from models.engine import Call, Engine
 ANSWER_TOKENS = 48
 ALONE, TOGETHER = 3, 8  # answers one after the other, and at the same time
 PROMPT_WORDS = 80
+SHARED_WORDS = 300  # with which prompts begin alike, as those of one template do
 SECONDS_PER_HOUR = 3600
 ENERGY_TOKENS = 1000
 
@@ -27,7 +28,9 @@ class Timed:
 
 
 async def speed(engine: Engine, text: str, watts: float) -> Mapping[str, float | None]:
-    """*text*: words to go on from, other ones for each answer, so that no cache of prompts helps."""
+    """*text*: words to go on from, other ones for each answer, so that no cache of prompts helps; but for the figure
+    of prompts that begin alike.
+    """
     words = text.split()
     prompts = [" ".join(words[place * 7 : place * 7 + PROMPT_WORDS]) for place in range(ALONE + TOGETHER + 1)]
     await _timed(engine, prompts[0])  # warms up what is made with the first answer
@@ -39,11 +42,13 @@ async def speed(engine: Engine, text: str, watts: float) -> Mapping[str, float |
     together = await asyncio.gather(*(_timed(engine, prompt) for prompt in prompts[ALONE + 1 :]))
     seconds = perf_counter() - began
     after, spent = cpu_seconds(processes), counter_joules()
+    alike = [await _timed(engine, " ".join([*words[:SHARED_WORDS], *words[-place:]])) for place in range(1, ALONE + 2)]
     took = None if before is None or after is None else after - before
     tokens = sum(one.tokens for one in [*alone, *together])
     used = spent - joules if joules is not None and spent is not None else None if took is None else took * watts
     return {
         "first_token_seconds": median(one.first_seconds for one in alone),
+        "first_token_alike_seconds": median(one.first_seconds for one in alike[1:]),
         "prompt_tokens_per_second": median(one.prompt_tokens / one.first_seconds for one in alone),
         "tokens_per_second_1": median(_rate(one) for one in alone),
         "tokens_per_second_8": sum(one.tokens for one in together) / seconds,
