@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from vllm import _custom_ops as ops
 from vllm.platforms import current_platform
 from vllm.v1.attention.backends.cpu_attn import _get_attn_isa
 
 from models.sparse import native, reference
 from models.sparse.backend import LAYOUTS
-from models.sparse.budget import Budget
+from models.sparse.budget import Budget, Pages
 from tests.bench.shapes import Shape
 from tests.bench.sparse.table import Table
 
@@ -37,7 +38,10 @@ def measure(contexts: Sequence[int], batches: Sequence[int], budget: Budget) -> 
     rate = read_rate()
     table = Table(
         f"One layer's attention in a decode step, one thread; memory is read at {rate * 1e-6:.1f} GB/s",
-        ("model", "batch x context", "dense ms", "limit", "pages ms", "limit", "times", "moved dense MB", "moved MB"),
+        (
+            *("model", "batch x context", "dense ms", "limit", "pages ms", "limit", "times"),
+            *("pages, not fused, ms", "moved dense MB", "moved MB"),
+        ),
     )
     for shape in SHAPES:
         for batch in batches:
@@ -81,6 +85,9 @@ def row(shape: Shape, batch: int, context: int, budget: Budget, rate: float) -> 
     def by_pages() -> None:
         native.decode(query, cache, table, rows, rows, lengths, pages, scale, output)
 
+    def unfused() -> None:
+        by_torch(query, cache, table, pages, scale)
+
     units = batch * shape.kv_heads * 2 * shape.dim * BF16_BYTES
     all_bytes = units * length
     page_bytes = units * (-(-length // budget.page_tokens) + min(length, pages.keep * budget.page_tokens))
@@ -93,9 +100,33 @@ def row(shape: Shape, batch: int, context: int, budget: Budget, rate: float) -> 
         f"{ours:.2f}",
         f"{page_bytes / rate:.2f}",
         f"{took / ours:.1f}",
+        f"{timed(unfused):.2f}" if budget.page_tokens == BLOCK_TOKENS else "",
         f"{all_bytes * 1e-6:.1f}",
         f"{page_bytes * 1e-6:.1f}",
     )
+
+
+def by_torch(
+    query: torch.Tensor, cache: reference.Cache, table: torch.Tensor, pages: Pages, scale: float
+) -> torch.Tensor:
+    """The same by torch's own operations, each for all requests and heads: scores, their best, gathered pages,
+    attention. Pages are blocks here, and the few tokens that the last one lacks are not masked.
+    """
+    batch, heads, dim = query.shape
+    kv_heads, count = cache.blocks.shape[1], table.shape[1]
+    asked = query.view(batch, kv_heads, -1, dim)
+    halves = torch.cat([asked.clamp(min=0), asked.clamp(max=0)], -1)
+    bounds = cache.bounds[table.long()].transpose(1, 2)  # (batch, kv_heads, pages, 2 * dim)
+    scores = (halves.float() @ bounds.float().transpose(-1, -2)).amax(2)
+    best = scores[..., pages.sink : count - pages.recent].topk(pages.keep - pages.sink - pages.recent).indices
+    always = torch.cat([torch.arange(pages.sink), torch.arange(count - pages.recent, count)])
+    chosen = torch.cat([best + pages.sink, always.expand(batch, kv_heads, -1)], -1)
+    blocks = table.long().unsqueeze(1).expand(-1, kv_heads, -1).gather(2, chosen)
+    read = [reference.unpacked(cache, blocks[:, head].flatten(), head) for head in range(kv_heads)]
+    keys, values = (
+        torch.stack(one, 1).view(batch, -1, kv_heads, dim).transpose(1, 2) for one in zip(*read, strict=True)
+    )
+    return scaled_dot_product_attention(asked, keys, values, scale=scale).view(batch, heads, dim)
 
 
 def timed(call: Callable[[], object]) -> float:
