@@ -1,0 +1,116 @@
+"""`python -m tests.bench.pupil FOLDER`: the traffic of one prompt before and after a pupil is served.
+
+FOLDER is what `pointsman models distill smollm2-135m-instruct-q4_1 --prompt tenants ...` has made. Everything happens
+as an operator would do it, by commands and through the front door, twice: with the student as it was, then with the
+pupil in its place. Asked are letters that are in no suite (letters.jsonl), written before any model had seen them.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copytree
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter
+from typing import Any
+
+import orjson
+import yaml
+
+from gateway.cli.compress.rows import row_in
+from models.catalog import Model, load_catalog
+from tests.bench.grid import Cell, Grid
+from tests.bench.measure import cpu_seconds, family, machine
+from tests.real.server import LARGE, TINY, Server, environment, serving
+
+PROMPTS = Path(__file__).parents[2] / "prompts" / "examples"
+LETTERS = Path(__file__).with_name("letters.jsonl")
+PROMPT = "tenants"
+READY_SECONDS = 300.0
+SHARE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one letter came to. `seconds`: as the client waited."""
+
+    model: str
+    right: bool
+    seconds: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.pupil", description=__doc__)
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each letter is asked (2)")
+    asked = parser.parse_args()
+    pupil = row_in(asked.folder)
+    if pupil is None:
+        raise SystemExit(f"{asked.folder}: has no row.yaml; make one with pointsman models distill")
+    rows = load_catalog().models
+    grid: list[list[Cell]] = []
+    with TemporaryDirectory() as place:
+        prompts = Path(copytree(PROMPTS, Path(place) / "prompts"))
+        for says, cheap in (("the student", rows[TINY]), ("the pupil", pupil.model_copy(update={"tier": 0}))):
+            folder = Path(place) / "gateway"
+            print(f"\n== {says} beside {LARGE}", flush=True)
+            grid.append([says, *_served(folder, prompts, (cheap, rows[LARGE]), asked.rounds)])
+    columns = ("served beside the safe tier", "of it", "right", "median s", "CPU-s each", "cost of 1,000, USD")
+    Grid(f"{len(_letters())} letters, {asked.rounds} times; {machine()}", columns, grid).show()
+
+
+def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], rounds: int) -> list[Cell]:
+    folder.mkdir(exist_ok=True)
+    catalog = folder / "catalog.yaml"
+    said = [row.model_dump(mode="json", exclude_defaults=True, exclude_none=True) for row in rows]
+    catalog.write_text(yaml.safe_dump({"models": said}), encoding="utf-8")
+    settings = {"POINTSMAN_CATALOG": str(catalog), "POINTSMAN_MODELS": "all"}
+    _do(folder, settings, "test", PROMPT, "--dir", str(prompts), "--failures", "0")
+    _do(folder, settings, "push", "--dir", str(prompts))
+    if _do(folder, settings, "promote", PROMPT, "latest"):
+        _do(folder, settings, "promote", PROMPT, "latest", "--exclude", "small")
+    with serving(folder, settings) as server:
+        server.wait_until_ready(READY_SECONDS)
+        processes = family(server.process.pid)
+        before = cpu_seconds(processes)
+        answers = [_ask(server, letter) for _ in range(rounds) for letter in _letters()]
+        used = cpu_seconds(processes) - before
+        dearest = sum(charge["cost_nano_usd"] for charge in server.charges()[-len(answers) :])
+        assert server.stop() == 0
+    cheap = rows[0].name
+    shares = Counter(one.model for one in answers)
+    print(shares)
+    return [
+        f"{SHARE * shares[cheap] / len(answers):.0f}%",
+        f"{sum(one.right for one in answers)}/{len(answers)}",
+        median(one.seconds for one in answers),
+        used / len(answers),
+        dearest * 1e-9 * 1000 / len(answers),
+    ]
+
+
+def _ask(server: Server, letter: Mapping[str, str]) -> Asked:
+    began = perf_counter()
+    prompt = {"id": PROMPT, "variables": {"message": letter["message"]}}
+    answer: Any = server.client.post("/chat/completions", cast_to=dict[str, Any], body={"prompt": prompt})
+    said = answer["choices"][0]["message"]["content"].strip()
+    return Asked(answer["model"], said == letter["answer"], perf_counter() - began)
+
+
+def _do(folder: Path, settings: Mapping[str, str], *words: str) -> int:
+    """A command of prompts, shown with what it says; its exit status."""
+    print(f"\n$ pointsman prompts {' '.join(words)}", flush=True)
+    command = [sys.executable, "-m", "gateway", "prompts", *words]
+    return subprocess.run(command, env={**environment(folder, settings), "COLUMNS": "120"}, check=False).returncode
+
+
+def _letters() -> list[dict[str, str]]:
+    return [orjson.loads(line) for line in LETTERS.read_bytes().splitlines()]
+
+
+if __name__ == "__main__":
+    main()
