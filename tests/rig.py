@@ -39,7 +39,7 @@ models:
 aliases:
   gpt-4o-mini: auto
 """
-START_TIMEOUT_SECONDS = 10.0
+START_TIMEOUT_SECONDS = 60.0
 SETTLE_TIMEOUT_SECONDS = 5.0
 
 Playing = Callable[[Call], Script]
