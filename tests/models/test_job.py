@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ def test_a_module_that_is_not_there_is_an_error_and_no_hang() -> None:
 def test_an_interrupted_job_ends_at_once() -> None:
     """Ctrl-C comes as a signal while the result is waited for."""
     before = children(os.getpid())
-    killer = threading.Thread(target=_interrupt_once_it_works, args=(before,))
+    seen.clear()
+    killer = threading.Thread(target=_interrupt_once_it_works)
     killer.start()
     with pytest.raises(KeyboardInterrupt):
         asked("sleep")
@@ -68,8 +70,9 @@ def test_an_interrupted_job_ends_at_once() -> None:
     until(lambda: not children(os.getpid()) - before, END_TIMEOUT_SECONDS, "the job's process ends")
 
 
-def _interrupt_once_it_works(before: set[int]) -> None:
-    until(lambda: bool(children(os.getpid()) - before), END_TIMEOUT_SECONDS, "the job is started")
+def _interrupt_once_it_works() -> None:
+    until(lambda: bool(seen), END_TIMEOUT_SECONDS, "the job says what it is at")
+    time.sleep(0.5)  # then its next word is waited for: a signal just before that would be seen after it only
     os.kill(os.getpid(), signal.SIGINT)
 
 
