@@ -20,12 +20,14 @@ from typing import Any
 
 import orjson
 import yaml
+from openai import OpenAI
 
 from gateway.cli.compress.rows import row_in
 from models.catalog import Model, load_catalog
 from tests.bench.grid import Cell, Grid
 from tests.bench.measure import cpu_seconds, family, machine
-from tests.real.server import LARGE, TINY, Server, environment, serving
+from tests.gateway.test_workers import make_key
+from tests.real.server import LARGE, TINY, environment, serving
 
 PROMPTS = Path(__file__).parents[2] / "prompts" / "examples"
 LETTERS = Path(__file__).with_name("letters.jsonl")
@@ -66,6 +68,7 @@ def main() -> None:
 def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], rounds: int) -> list[Cell]:
     folder.mkdir(exist_ok=True)
     catalog = folder / "catalog.yaml"
+    (folder / "pointsman.yaml").write_text("{}\n", encoding="utf-8")  # of the defaults; `make_key` reads it
     said = [row.model_dump(mode="json", exclude_defaults=True, exclude_none=True) for row in rows]
     catalog.write_text(yaml.safe_dump({"models": said}), encoding="utf-8")
     settings = {"POINTSMAN_CATALOG": str(catalog), "POINTSMAN_MODELS": "all"}
@@ -75,9 +78,10 @@ def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], rounds: int)
         _do(folder, settings, "promote", PROMPT, "latest", "--exclude", "small")
     with serving(folder, settings) as server:
         server.wait_until_ready(READY_SECONDS)
+        client = OpenAI(base_url=f"{server.base_url}/v1", api_key=make_key(folder), max_retries=0)
         processes = family(server.process.pid)
         before = cpu_seconds(processes)
-        answers = [_ask(server, letter) for _ in range(rounds) for letter in _letters()]
+        answers = [_ask(client, letter) for _ in range(rounds) for letter in _letters()]
         used = cpu_seconds(processes) - before
         dearest = sum(charge["cost_nano_usd"] for charge in server.charges()[-len(answers) :])
         assert server.stop() == 0
@@ -93,10 +97,10 @@ def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], rounds: int)
     ]
 
 
-def _ask(server: Server, letter: Mapping[str, str]) -> Asked:
+def _ask(client: OpenAI, letter: Mapping[str, str]) -> Asked:
     began = perf_counter()
     prompt = {"id": PROMPT, "variables": {"message": letter["message"]}}
-    answer: Any = server.client.post("/chat/completions", cast_to=dict[str, Any], body={"prompt": prompt})
+    answer: Any = client.post("/chat/completions", cast_to=dict[str, Any], body={"prompt": prompt})
     said = answer["choices"][0]["message"]["content"].strip()
     return Asked(answer["model"], said == letter["answer"], perf_counter() - began)
 

@@ -25,7 +25,7 @@ BESIDE = "row.yaml"
 
 
 def gguf_row(name: str, path: Path, like: Model) -> Model:
-    """Of the GGUF file *path*, made of the model of the row *like*: what it costs to run is not known yet."""
+    """Of the GGUF file *path*, made of the model of the row *like*, whose speed it has until its own is measured."""
     with open(path, "rb") as weights:
         digest = hashlib.file_digest(weights, "sha256").hexdigest()
     source = UrlSource(url=path.resolve().as_uri())
@@ -38,6 +38,7 @@ def gguf_row(name: str, path: Path, like: Model) -> Model:
         abilities=frozenset(like.abilities) - {Ability.TOOLS},
         licence=like.licence,
         file=file,
+        speed=like.speed,
         memory_limit_bytes=like.memory_limit_bytes,
     )
 
