@@ -197,10 +197,16 @@ async def _lesson(
         kept = stack.enter_context(kept_answers(answers_path(settings.data_dir)))
         engine = await stack.enter_async_context(started(settings, guide.row))
         bar = stack.enter_context(count_bar())
-        task = bar.add_task(f"{guide.row.name} teaches", total=2 * write + unanswered)
+        total = 2 * write + unanswered  # a text that is not taken is written anew, so it may become more
+        task = bar.add_task(f"{guide.row.name} teaches", total=total)
+
+        def tell() -> None:
+            bar.advance(task)
+            bar.update(task, total=max(total, bar.tasks[task].completed))
+
         ask = remembering(of_engine(engine, guide.row), kept, guide.row.build)
         teacher = Teacher(subject, ask, guide.tier, seed)
-        return await lesson(subject, given, teacher, write, lambda: bar.advance(task))
+        return await lesson(subject, given, teacher, write, tell)
 
 
 async def _exams(settings: Settings, subject: Subject, rows: list[Model]) -> list[Exam]:
