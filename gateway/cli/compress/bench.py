@@ -78,9 +78,10 @@ def bench(
         subjects.append(Subject(found.template, tier, suite_of(folder, found)))
     rungs = sample(read_ladder(ladder), per_task) if ladder else []
     made = []
-    for build in builds:
-        origin = named(settings, build)
-        row = row_of(origin)
+    origins = [named(settings, build) for build in builds]
+    rows = [row_of(origin) for origin in origins]
+    switching = [switched(row) if switches else {} for row in rows]
+    for origin, row, others in zip(origins, rows, switching, strict=True):
         measured: dict[str, Any] = {"at": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "engine": row.engine}
         if perplexity:
             asked = {"source": str(origin.folder.resolve()), "text": text_of(text)}
@@ -89,7 +90,7 @@ def bench(
         if serve:
             measured |= asyncio.run(_asked(settings, row, text_of(text), watts, subjects, rungs))
         made.append(_keep(settings, origin, row, measured))
-        for says, other in switched(row).items() if switches else ():
+        for says, other in others.items():
             measured = asyncio.run(_asked(settings, other, text_of(text), watts, subjects, rungs))
             made.append({"name": says, "measured": measured})
     show(made)

@@ -1,12 +1,16 @@
 """Each switch changes one thing, and what changes answers is another build."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.cli.compress.rows import gguf_row, yaml_of
 from gateway.cli.compress.running import CompressFailed
 from gateway.cli.compress.switches import switched
 from models.catalog import Model, load_catalog
+from tests.terminal import Terminal
 
 WHOLE = load_catalog().models["smollm2-135m-instruct-bf16"]
 ROWS = st.builds(
@@ -46,3 +50,15 @@ def test_each_switch_is_one_thing_other_than_it_is(row: Model) -> None:
 def test_an_engine_without_switches_says_so() -> None:
     with pytest.raises(CompressFailed, match="has none"):
         switched(load_catalog().models["smollm2-135m-instruct-q4_1"])
+
+
+def test_a_build_without_switches_is_told_before_anything_is_measured(terminal: Terminal, tmp_path: Path) -> None:
+    (tmp_path / "pupil").mkdir()
+    (tmp_path / "pupil" / "it.gguf").write_bytes(b"GGUF")
+    row = gguf_row("pupil", tmp_path / "pupil" / "it.gguf", load_catalog().models["smollm2-135m-instruct-q4_1"])
+    (tmp_path / "pupil" / "row.yaml").write_text(yaml_of(row))
+
+    said = terminal.run("models", "bench", str(tmp_path / "pupil"), "--switches")
+
+    assert said.code == 1
+    assert "llamacpp has none" in said.err
