@@ -28,6 +28,7 @@ run: $(VENV)/.run ## serve on 127.0.0.1:8080 (PORT=... and POINTSMAN_* settings 
 
 # Empty, `make test WITH_TORCH=` leaves out what needs torch, and its 3 GB; there is no vLLM elsewhere.
 WITH_TORCH ?= $(filter Linux,$(shell uname -s))
+TORCH_TESTS := $(TORCH)/bin/python -m pytest --confcutdir=tests/with_torch tests/with_torch
 $(if $(WITH_TORCH),test) test-torch: export POINTSMAN_TORCH_PYTHON := $(abspath $(TORCH))/bin/python
 test: $(VENV)/.dev clients $(if $(WITH_TORCH),torch) ## run every test, with the real models and the engines that need torch
 	$(BIN)/pointsman models pull smollm2-135m-instruct-q4_1 qwen2.5-coder-0.5b-instruct-q4_k_m \
@@ -39,7 +40,6 @@ test-torch: $(VENV)/.dev torch ## run of them those that need torch: real vLLM a
 	$(BIN)/pointsman models pull smollm2-135m-instruct-q4_1 smollm2-135m-instruct-bf16
 	$(BIN)/pytest tests/real/test_torch_engines.py
 	$(TORCH_TESTS)
-TORCH_TESTS := $(TORCH)/bin/python -m pytest --confcutdir=tests/with_torch tests/with_torch
 
 clients: $(CLIENTS)/.clients $(NODE)/node_modules/.clients ## install the clients that the tests let talk to a gateway; 190 MB
 

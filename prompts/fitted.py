@@ -17,7 +17,7 @@ def marks(cases: Iterable[Case]) -> tuple[str, ...]:
     return tuple(sorted({case.mark for case in cases}))
 
 
-def fitted(template: Template, tier: str, suite: Suite, taught: frozenset[str] = frozenset()) -> frozenset[str]:
+def fitted(template: Template, tier: str, suite: Suite, taught: frozenset[str]) -> frozenset[str]:
     """The ids of the cases of *suite* that the text for *tier* was made from, or that are *taught* to who answers."""
     made_from = taught.union(template.fitted_on(tier))
     return frozenset(case.id for case in suite.cases if case.mark in made_from) if made_from else frozenset()

@@ -1,12 +1,12 @@
 """What the kernel says about processes (Linux's /proc), and waiting for it to say something else."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.cli.compress import resources
+
 POLL_SECONDS = 0.05
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def until(happened: Callable[[], bool], timeout_seconds: float, what: str) -> float:
@@ -26,8 +26,7 @@ def alive(process_id: int) -> bool:
 
 def cpu_seconds(process_id: int) -> float:
     """What all threads of the process have computed so far, 0 when it is gone."""
-    fields = _stat(process_id)
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND if fields else 0.0
+    return resources.cpu_seconds({process_id}) or 0.0
 
 
 def children(process_id: int) -> set[int]:

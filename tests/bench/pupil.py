@@ -8,7 +8,6 @@ pupil in its place. Asked are letters that are in no suite (letters.jsonl), writ
 import argparse
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,6 @@ PROMPTS = Path(__file__).parents[2] / "prompts" / "examples"
 LETTERS = Path(__file__).with_name("letters.jsonl")
 PROMPT = "tenants"
 READY_SECONDS = 300.0
-SHARE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +52,20 @@ def main() -> None:
     if pupil is None:
         raise SystemExit(f"{asked.folder}: has no row.yaml; make one with pointsman models distill")
     rows = load_catalog().models
+    letters = [orjson.loads(line) for line in LETTERS.read_bytes().splitlines()]
     grid: list[list[Cell]] = []
     with TemporaryDirectory() as place:
         prompts = Path(copytree(PROMPTS, Path(place) / "prompts"))
         for says, cheap in (("the student", rows[TINY]), ("the pupil", pupil.model_copy(update={"tier": 0}))):
             folder = Path(place) / "gateway"
             print(f"\n== {says} beside {LARGE}", flush=True)
-            grid.append([says, *_served(folder, prompts, (cheap, rows[LARGE]), asked.rounds)])
+            grid.append([says, *_served(folder, prompts, (cheap, rows[LARGE]), letters * asked.rounds)])
     columns = ("served beside the safe tier", "of it", "right", "median s", "CPU-s each", "cost of 1,000, USD")
-    Grid(f"{len(_letters())} letters, {asked.rounds} times; {machine()}", columns, grid).show()
+    Grid(f"{len(letters)} letters, {asked.rounds} times; {machine()}", columns, grid).show()
 
 
-def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], rounds: int) -> list[Cell]:
+def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], letters: list[dict[str, str]]) -> list[Cell]:
+    """What a row of the table says of the cheaper of *rows*, each letter asked once."""
     folder.mkdir(exist_ok=True)
     catalog = folder / "catalog.yaml"
     (folder / "pointsman.yaml").write_text("{}\n", encoding="utf-8")  # of the defaults; `make_key` reads it
@@ -81,19 +81,17 @@ def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], rounds: int)
         client = OpenAI(base_url=f"{server.base_url}/v1", api_key=make_key(folder), max_retries=0)
         processes = family(server.process.pid)
         before = cpu_seconds(processes)
-        answers = [_ask(client, letter) for _ in range(rounds) for letter in _letters()]
+        answers = [_ask(client, letter) for letter in letters]
         used = cpu_seconds(processes) - before
-        dearest = sum(charge["cost_nano_usd"] for charge in server.charges()[-len(answers) :])
+        cost_nano_usd = sum(charge["cost_nano_usd"] for charge in server.charges()[-len(answers) :])
         assert server.stop() == 0
-    cheap = rows[0].name
-    shares = Counter(one.model for one in answers)
-    print(shares)
+    moved = sum(one.model == rows[0].name for one in answers)
     return [
-        f"{SHARE * shares[cheap] / len(answers):.0f}%",
+        f"{moved / len(answers):.0%}",
         f"{sum(one.right for one in answers)}/{len(answers)}",
         median(one.seconds for one in answers),
         used / len(answers),
-        dearest * 1e-9 * 1000 / len(answers),
+        cost_nano_usd * 1e-9 * 1000 / len(answers),
     ]
 
 
@@ -110,10 +108,6 @@ def _do(folder: Path, settings: Mapping[str, str], *words: str) -> int:
     print(f"\n$ pointsman prompts {' '.join(words)}", flush=True)
     command = [sys.executable, "-m", "gateway", "prompts", *words]
     return subprocess.run(command, env={**environment(folder, settings), "COLUMNS": "120"}, check=False).returncode
-
-
-def _letters() -> list[dict[str, str]]:
-    return [orjson.loads(line) for line in LETTERS.read_bytes().splitlines()]
 
 
 if __name__ == "__main__":

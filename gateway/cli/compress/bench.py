@@ -80,7 +80,7 @@ def bench(
     made = []
     origins = [named(settings, build) for build in builds]
     rows = [row_of(origin) for origin in origins]
-    switching = [switched(row) if switches else {} for row in rows]
+    switching = [switched(row) if switches and serve else {} for row in rows]
     for origin, row, others in zip(origins, rows, switching, strict=True):
         measured: dict[str, Any] = {"at": f"{datetime.now(UTC):%Y-%m-%d}", "machine": machine(), "engine": row.engine}
         if perplexity:

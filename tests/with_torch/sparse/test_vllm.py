@@ -132,6 +132,7 @@ def test_a_budget_that_covers_the_context_says_the_same_tokens_as_without_it(mod
     [
         ({}, {"kv_cache_dtype": "fp8", "dtype": "bfloat16"}, "the KV cache is of the type fp8"),
         ({"POINTSMAN_SPARSE_PAGE_TOKENS": "64"}, {}, "blocks of 32 tokens do not hold pages of 64"),
+        ({"POINTSMAN_SPARSE_BUDGET_TOKENS": "100"}, {}, "ask for that much or more"),
     ],
 )
 def test_what_it_cannot_serve_it_refuses_before_it_serves(
