@@ -4,7 +4,7 @@ import asyncio
 import gc
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import uvicorn
 
@@ -28,11 +28,11 @@ def make_server(app: Guard, settings: Settings) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-async def serve_on(listener: socket.socket, server: uvicorn.Server) -> None:
+async def serve_on(listeners: Sequence[socket.socket], server: uvicorn.Server) -> None:
     """Until a signal, which uvicorn raises again at the end."""
     gc.freeze()  # what start-up made stays; looking through it again and again costs requests their time
     gc.set_threshold(GC_THRESHOLD)
-    await server.serve(sockets=[listener])
+    await server.serve(sockets=list(listeners))
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -85,7 +85,7 @@ async def _serve(
 
     greeting = asyncio.create_task(greet())
     try:
-        await serve_on(listener, server)
+        await serve_on([listener], server)
     finally:
         greeting.cancel()
 

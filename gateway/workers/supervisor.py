@@ -26,6 +26,7 @@ from gateway.served import served_catalog
 from gateway.settings import Settings, load_settings
 from gateway.workers.channel import Answering, Channel, Closed, Failed
 from gateway.workers.counts import Counts, Region
+from gateway.workers.door import Door
 from gateway.workers.limits import KeptLimits
 from gateway.workers.told import engine_written, written
 from models.catalog import Catalog, CatalogError, Model
@@ -51,6 +52,7 @@ class _Worker:
     channel: Channel
     started: asyncio.Event
     limits: KeptLimits
+    door: socket.socket  # ours of the pair that it gets its connections through
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +86,7 @@ class Supervisor:
         """*limits*: where those of all workers are counted, unless the settings name a Redis."""
         self._limits = limits
         self._plan = _Plan(settings, catalog, {})
-        self._listener = listener
+        self._door = Door(listener)
         self._regions = [Region.make() for _ in range(settings.workers + 1)]
         self._counts = Counts(self._regions, own=settings.workers)
         self._counts.install()
@@ -176,12 +178,14 @@ class Supervisor:
                 worker.process.terminate()
             ended = asyncio.create_task(worker.process.wait())
             await _first(worker.started.wait(), ended)
+            self._door.let_in(place, worker.door)
             if restart:
                 self._metrics.worker_restarts.inc()
         if [w.started.is_set() for w in self._workers.values()] == [True] * self.size:
             self._up.set()
         status = await ended
         del self._workers[place]
+        self._door.shut(place)
         await worker.channel.close()
         self._counts.forget_living(place)
         await worker.limits.worker_died()
@@ -190,9 +194,9 @@ class Supervisor:
         return status
 
     async def _begin(self, place: int) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            passed = [theirs.fileno(), self._listener.fileno(), *(region.descriptor for region in self._regions)]
+        (ours, theirs), (our_door, their_door) = socket.socketpair(), socket.socketpair()
+        with theirs, their_door:
+            passed = [theirs.fileno(), their_door.fileno(), *(region.descriptor for region in self._regions)]
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",  # a folder called gateway where the gateway was started is not ours
@@ -212,7 +216,7 @@ class Supervisor:
             "reload": self._reload,
             **limits.answers,
         }
-        return _Worker(process, await Channel.open(ours, answers), started, limits)
+        return _Worker(process, await Channel.open(ours, answers), started, limits, our_door)
 
     async def _tell_plan(self, place: int, told: object) -> dict[str, Any]:
         """What a worker asks for when it begins."""
@@ -234,9 +238,9 @@ class Supervisor:
 
     async def _end_workers(self) -> None:
         """First they say that they are not ready, then they end with their last answer."""
-        self._listener.close()
         with suppress(TimeoutError, Failed):
             await asyncio.wait_for(self._ask_all("drain"), DRAIN_SECONDS)
+        await self._door.close()
         self._signal(signal.SIGTERM)
         ends = [asyncio.create_task(worker.process.wait()) for worker in self._workers.values()]
         if ends:

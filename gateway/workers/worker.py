@@ -1,4 +1,4 @@
-"""One of several processes that serve: `python -m gateway.workers.worker PLACE CHANNEL LISTENER REGION...`.
+"""One of several processes that serve: `python -m gateway.workers.worker PLACE CHANNEL DOOR REGION...`.
 
 The last three are file descriptors. Started by `gateway.workers.supervisor`, which tells it everything, and without
 which it ends.
@@ -28,6 +28,7 @@ from gateway.settings import Settings
 from gateway.workers.channel import Channel, Closed, Failed
 from gateway.workers.counts import Counts, Region
 from gateway.workers.crew import Crew
+from gateway.workers.door import Doorway
 from gateway.workers.limits import AskingStore
 from gateway.workers.told import engine_read, read
 from models.catalog import Catalog
@@ -122,7 +123,7 @@ class ToldReloads:
             self._ready = None
 
 
-async def work(place: int, end: socket.socket, listener: socket.socket, regions: Sequence[Region]) -> bool:
+async def work(place: int, end: socket.socket, door: socket.socket, regions: Sequence[Region]) -> bool:
     """Serve until told to stop, or until the supervisor is gone. Whether it has served."""
     channel = await Channel.open(end, {})
     told = await channel.ask("begin")
@@ -140,11 +141,11 @@ async def work(place: int, end: socket.socket, listener: socket.socket, regions:
     server = make_server(app, settings)
     channel.answers["drain"] = partial(_drain, app)
     beside = [
-        asyncio.create_task(_tell_started(server, channel), name="tell started"),
+        asyncio.create_task(_begin(server, Doorway(door, server), channel), name="begin"),
         asyncio.create_task(_end_with(channel, server), name="end with the supervisor"),
     ]
     try:
-        await serve_on(listener, server)
+        await serve_on([], server)
     finally:
         for task in beside:
             task.cancel()
@@ -158,9 +159,10 @@ async def _drain(app: Guard, told: object) -> None:
     app.app.state.draining = True
 
 
-async def _tell_started(server: uvicorn.Server, channel: Channel) -> None:
+async def _begin(server: uvicorn.Server, doorway: Doorway, channel: Channel) -> None:
     while not server.started:  # noqa: ASYNC110  # uvicorn offers no event
         await asyncio.sleep(STARTED_POLL_SECONDS)
+    doorway.open()
     with contextlib.suppress(Closed):
         await channel.ask("started")
 
@@ -174,13 +176,13 @@ async def _end_with(channel: Channel, server: uvicorn.Server) -> None:
 
 def main() -> None:
     """Exit status 0 after a stop, 1 when it could not be started."""
-    place, end, listener, *regions = map(int, sys.argv[1:])
+    place, end, door, *regions = map(int, sys.argv[1:])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the supervisor, which tells us
     with contextlib.suppress(KeyboardInterrupt, Closed):
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             opened = [Region(descriptor) for descriptor in regions]
-            served = runner.run(work(place, socket.socket(fileno=end), socket.socket(fileno=listener), opened))
+            served = runner.run(work(place, socket.socket(fileno=end), socket.socket(fileno=door), opened))
         if not served:
             raise SystemExit(1)
 

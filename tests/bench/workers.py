@@ -1,7 +1,8 @@
 """What a second worker is worth: `python -m tests.bench.workers [ROUNDS]`, one gateway with 1, 2, ... workers in turns.
 
 The load and the mock engine share the machine with the gateway: on few cores that, not the gateway, is the end of it,
-and the processor time for each request says more than the requests in a second.
+and the processor time for each request says more than the requests in a second. Then: who gets connections that are
+opened at once and kept.
 """
 
 import asyncio
@@ -33,11 +34,14 @@ from tests.bench.wire import MODEL
 from tests.processes import children
 
 ROUNDS = 5
+AT_ONCE = (4, 8, 16, 64)  # connections
+SPREADS = 12  # each so often
+TAKEN_SECONDS = 0.1  # after so long every worker has its connections, or has given them up
 WORKERS = (1, 2)
-SCENARIOS = (CLIENTS_32, CLIENTS_256)
+SCENARIOS = (Scenario("8 clients", SHORT, clients=8, seconds=0.6), CLIENTS_32, CLIENTS_256)
 
 
-async def measure(rounds: int) -> Grid:
+async def measure(rounds: int) -> tuple[Grid, Grid]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="pointsman-bench-")))
         generator = await stack.enter_async_context(generating())
@@ -55,12 +59,13 @@ async def measure(rounds: int) -> Grid:
             for count in targets:
                 middle = [median(one[count][place] for one in seen) for place in range(4)]
                 rows.append([f"{scenario.name}, {count} workers", *middle])
-        return Grid(
+        loads = Grid(
             "Workers",
             ("load", "requests/s", "p99 ms", "CPU ms per 1000", "busiest worker's share, %"),
             rows,
             (f"Median of {rounds} interleaved rounds; load and mock engine share {machine()}.",),
         )
+        return loads, await _spread(targets[WORKERS[-1]])
 
 
 async def _gateway(stack: AsyncExitStack, folder: Path, engine_port: int, workers: int) -> Target:
@@ -110,7 +115,30 @@ async def _round(generator: Generator, target: Target, scenario: Scenario) -> tu
     return seen.answered / seen.seconds, seen.p99_ms, 1e6 * sum(spent.values()) / seen.answered, 100 * busiest
 
 
+async def _spread(target: Target) -> Grid:
+    assert target.process_id is not None
+    workers = children(target.process_id)
+    rows: list[list[Cell]] = []
+    for count in AT_ONCE:
+        fewest = []
+        for _ in range(SPREADS):
+            before = {worker: _sockets(worker) for worker in workers}
+            opened = [await asyncio.open_connection("127.0.0.1", target.port) for _ in range(count)]
+            await asyncio.sleep(TAKEN_SECONDS)
+            fewest.append(min(_sockets(worker) - before[worker] for worker in workers))
+            for _, writer in opened:
+                writer.close()
+            await asyncio.sleep(TAKEN_SECONDS)
+        rows.append([str(count), min(fewest), median(fewest), max(fewest)])
+    columns = ("connections opened at once", "fewest at a worker: least", "median", "most")
+    return Grid("Shared out", columns, rows, (f"{len(workers)} workers, each row {SPREADS} times.",))
+
+
+def _sockets(process_id: int) -> int:
+    return sum(str(entry.readlink()).startswith("socket:") for entry in Path(f"/proc/{process_id}/fd").iterdir())
+
+
 if __name__ == "__main__":
-    made = asyncio.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS))
-    made.show()
+    for made in asyncio.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS)):
+        made.show()
     console.print()

@@ -31,7 +31,7 @@ aliases: {}
 """
 START_SECONDS = 60.0
 BACK_SECONDS = 30.0
-EVERYWHERE = 24  # connections; that one worker takes them all does not happen
+EVERYWHERE = 24  # connections, over which each worker gets its share
 REQUESTS_OK = {"model": "large", "outcome": "ok"}
 
 
@@ -63,10 +63,14 @@ def connecting(server: Server, key: str | None = None) -> httpx2.AsyncClient:
     """A client that opens a connection for each request, which any worker may take."""
     return httpx2.AsyncClient(
         base_url=server.base_url,
-        headers={"authorization": f"Bearer {key or server.key}"},
+        headers=bearer(key or server.key),
         limits=httpx2.Limits(max_keepalive_connections=0),
         timeout=30,
     )
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {key}"}
 
 
 async def statuses(client: httpx2.AsyncClient, count: int, at_once: int, **fields: object) -> Counter[int]:
@@ -114,6 +118,18 @@ async def test_two_workers_count_and_charge_as_one_and_end_as_one(tmp_path: Path
                 assert "pointsman_workers 2.0" in text
         assert server.stop(signal.SIGINT) == 0
     assert "Traceback" not in server.log
+
+
+async def test_connections_that_are_opened_at_once_and_kept_are_shared_out(tmp_path: Path) -> None:
+    with two_workers(tmp_path) as server:
+        kept = httpx2.Limits(max_connections=8)
+        async with httpx2.AsyncClient(base_url=server.base_url, headers=bearer(server.key), limits=kept) as client:
+            assert await statuses(client, 400, at_once=8) == {200: 400}
+        files = (server.folder / "data" / "journal").glob("*.jsonl")
+        written = [len(path.read_bytes().splitlines()) for path in files]
+        assert len(written) == 2
+        assert min(written) > sum(written) / 4, "each has half the connections"
+        assert server.stop() == 0
 
 
 async def test_a_budget_holds_over_all_workers(tmp_path: Path) -> None:
