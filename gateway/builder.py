@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import anyio.to_thread
 import structlog
@@ -44,6 +43,7 @@ from gateway.runtime import Runtime
 from gateway.served import served_catalog
 from gateway.sessions import Sessions
 from gateway.settings import Settings, SettingsError
+from gateway.threads import to_its_end
 from gateway.tracing.opening import TracingOpener
 from gateway.workers.crew import ALONE, Crew
 from models.catalog import Catalog, CatalogError, Model
@@ -65,10 +65,7 @@ KnowledgeMaker = Callable[[Catalog, Settings], Knowledge]
 
 READY_TIMEOUT_SECONDS = 600.0  # of an engine that a reload adds; until then the old runtime serves
 LEAVE_TIMEOUT_SECONDS = 600.0  # for the last answers of an engine that a reload removes
-LAST_LOOK_SECONDS = 5.0  # for what a thread does with the database when the gateway ends
 POLL_SECONDS = 0.1
-
-Answer = TypeVar("Answer")
 
 
 def make_engines(catalog: Catalog, settings: Settings) -> Mapping[str, Sequence[Engine]]:
@@ -248,27 +245,27 @@ class Builder:
         runtime = self.runtime
         terms = runtime.settings.learning.terms(runtime.knowledge.bar)
         canaries = CanaryStore(runtime.prompts)
-        await _to_its_end(self._outcomes.write, runtime.knowledge, terms, canaries)
-        knowledge = await _to_its_end(self._learner.known, runtime.knowledge, terms)
+        await to_its_end(self._outcomes.write, runtime.knowledge, terms, canaries)
+        knowledge = await to_its_end(self._learner.known, runtime.knowledge, terms)
         if self.runtime is runtime and knowledge is not runtime.knowledge:  # else a reload has made another meanwhile
             self.runtime = replace(runtime, knowledge=knowledge)
         if runtime.standing.shares:  # what was learned may have changed them
-            await _to_its_end(watch_canaries, canaries, runtime.standing, knowledge)
+            await to_its_end(watch_canaries, canaries, runtime.standing, knowledge)
             await self.publish()
 
     async def count(self) -> None:
         """Let the records know what the ledger has of live traffic, and receipts of prompts. Raises SQLAlchemyError."""
         runtime = self.runtime
         learning, knowledge = runtime.settings.learning, runtime.knowledge
-        await _to_its_end(self._counter.count, learning, knowledge, CanaryStore(runtime.prompts))
+        await to_its_end(self._counter.count, learning, knowledge, CanaryStore(runtime.prompts))
         prompts, epoch, terms = runtime.prompts, runtime.standing.epoch, learning.terms(knowledge.bar)
-        await _to_its_end(self._receipts.count, prompts, epoch, knowledge, terms)
+        await to_its_end(self._receipts.count, prompts, epoch, knowledge, terms)
 
     async def publish(self) -> None:
         """Let the runtime know which prompts there are now, and where each may be sent. Raises SQLAlchemyError."""
         async with self._publishing:
             runtime = self.runtime
-            found = await _to_its_end(published_since, runtime.prompts, runtime.standing)
+            found = await to_its_end(published_since, runtime.prompts, runtime.standing)
             if found is not None:
                 for trial in changed(runtime.standing, found.standing) if self._crew.first else ():
                     runtime.meter.metrics.canaries.of(trial.canary.stage).inc()
@@ -325,18 +322,6 @@ class Builder:
     def _engines(self, catalog: Catalog, settings: Settings, meter: Meter) -> dict[str, Dispatcher]:
         made = self._engine_maker(catalog, settings)
         return {m.name: Dispatcher.of(self._crew.row(m), made[m.name], on_discarded=meter.discard) for m in catalog}
-
-
-async def _to_its_end(call: Callable[..., Answer], *args: object) -> Answer:
-    """In a thread that has ended when this returns, also for who is cancelled meanwhile: else the database would be
-    closed under it, and a connection left open. One that hangs is left after a while.
-    """
-    running = asyncio.ensure_future(anyio.to_thread.run_sync(call, *args))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait({running}, timeout=LAST_LOOK_SECONDS)
-        raise
 
 
 async def _stop(engines: Iterable[Dispatcher]) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import anyio.to_thread
 import orjson
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +23,7 @@ from gateway.batching.part import FOLDER, SUFFIX, Part
 from gateway.files import OUTPUT_PURPOSE, Arriving
 from gateway.guard import Errand, Returned, run_errand
 from gateway.runtime import Runtime
+from gateway.threads import to_its_end
 
 log = structlog.get_logger(__name__)
 
@@ -84,7 +84,7 @@ class BatchRunner:
                     await asyncio.wait_for(self._wake.wait(), POLL_SECONDS)
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
-        for batch in await anyio.to_thread.run_sync(self._batches.open):
+        for batch in await to_its_end(self._batches.open):
             run = self._runs.get(batch.id)
             if run is not None and batch.cancelling:
                 run.stop.set()
@@ -95,7 +95,7 @@ class BatchRunner:
     async def _guarded(self, batch: Batch) -> None:
         """A fault in one batch leaves the others alone; it is tried again later."""
         try:
-            part = await anyio.to_thread.run_sync(Part.take, self._data_dir, batch.id)
+            part = await to_its_end(Part.take, self._data_dir, batch.id)
             if part is not None:
                 try:
                     await self._run(batch.id, part)
@@ -123,13 +123,13 @@ class BatchRunner:
         except FileNotFoundError as error:
             log.error("the input of a batch is gone", batch=id, error=str(error))
             problem = Problem("file_not_found", "the input file is not there any more")
-            await anyio.to_thread.run_sync(lambda: self._batches.advance(id, Status.FAILED, problems=[problem]))
+            await to_its_end(lambda: self._batches.advance(id, Status.FAILED, problems=[problem]))
         if (await self._get(id)).status not in OPEN:
             part.delete()
 
     async def _begin(self, batch: Batch, part: Part) -> _Run:
         settings = self._runtime().settings
-        file = await anyio.to_thread.run_sync(self._files.find, batch.input_file, batch.caller)
+        file = await to_its_end(self._files.find, batch.input_file, batch.caller)
         path = file.path if file is not None else self._data_dir / FOLDER / "gone"
         lines = Input(path, batch.endpoint, settings.body_limit_bytes)
         run = _Run(batch, part, lines, asyncio.Semaphore(settings.batch_parallel))
@@ -139,12 +139,10 @@ class BatchRunner:
         return run
 
     async def _validate(self, run: _Run) -> None:
-        total, problems = await anyio.to_thread.run_sync(run.input.check)
+        total, problems = await to_its_end(run.input.check)
         status = Status.FAILED if problems else Status.IN_PROGRESS
         counts = Counts(0 if problems else total)
-        await anyio.to_thread.run_sync(
-            lambda: self._batches.advance(run.batch.id, status, counts=counts, problems=problems)
-        )
+        await to_its_end(lambda: self._batches.advance(run.batch.id, status, counts=counts, problems=problems))
 
     async def _ask_all(self, run: _Run) -> None:
         """Until every line has an answer, or none may be asked any more."""
@@ -165,7 +163,7 @@ class BatchRunner:
     async def _unanswered(self, run: _Run) -> AsyncGenerator[Line, None]:
         """Lines of the input that no process has answered; read in a thread, for a disk may be slow."""
         lines = (line for line in run.input if line.custom_id not in run.part.answered)
-        while (line := await anyio.to_thread.run_sync(next, lines, None)) is not None:
+        while (line := await to_its_end(next, lines, None)) is not None:
             yield line
 
     async def _answer(self, run: _Run, line: Line) -> None:
@@ -211,7 +209,7 @@ class BatchRunner:
         if now - run.counted_at >= COUNT_SECONDS:
             run.counted_at = now
             with suppress(SQLAlchemyError):  # the next count makes up for it
-                await anyio.to_thread.run_sync(self._batches.count, run.batch.id, run.counts)
+                await to_its_end(self._batches.count, run.batch.id, run.counts)
 
     async def _finish(self, run: _Run) -> None:
         """Say of each line that was not asked why, and make files of the lines."""
@@ -223,7 +221,7 @@ class BatchRunner:
         status = Status.CANCELLED if batch.cancelling else Status.COMPLETED
         async for line in self._unanswered(run):
             await self._append(run, _unasked(line.custom_id, *reason))
-        await anyio.to_thread.run_sync(self._publish, run, status)
+        await to_its_end(self._publish, run, status)
 
     def _publish(self, run: _Run, status: Status) -> None:
         """In a thread. Done twice, it leaves what it leaves done once."""
@@ -246,16 +244,16 @@ class BatchRunner:
         return self._files.keep(made, batch.caller, name, OUTPUT_PURPOSE, id).id if made.size_bytes else None
 
     async def _get(self, id: str) -> Batch:
-        return await anyio.to_thread.run_sync(self._batches.get, id)
+        return await to_its_end(self._batches.get, id)
 
     async def _to(self, id: str, status: Status, counts: Counts) -> None:
-        await anyio.to_thread.run_sync(lambda: self._batches.advance(id, status, counts=counts))
+        await to_its_end(lambda: self._batches.advance(id, status, counts=counts))
 
     async def _tidy(self) -> None:
         """Remove what dead processes left of batches and files that are done."""
         with suppress(OSError, SQLAlchemyError):  # what is left this time is removed the next
-            await anyio.to_thread.run_sync(self._files.sweep)
-            await anyio.to_thread.run_sync(self._tidy_parts)
+            await to_its_end(self._files.sweep)
+            await to_its_end(self._tidy_parts)
 
     def _tidy_parts(self) -> None:
         for path in sorted((self._data_dir / FOLDER).glob(f"*{SUFFIX}")):
