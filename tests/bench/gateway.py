@@ -18,10 +18,11 @@ from urllib.request import Request, urlopen
 
 import orjson
 
+from gateway.cli.compress.resources import family
 from gateway.cli.screen import problems
 from tests.bench.grid import Cell, Grid
 from tests.bench.load import Load, Seen
-from tests.bench.measure import cpu_seconds, family, resident_bytes
+from tests.bench.measure import cpu_seconds, resident_bytes
 from tests.bench.peers import PEERS, Peer, Place
 from tests.bench.processes import DidNotStart, free_port, own_program, running
 from tests.bench.wire import CHUNKS, MODEL, SPACED_MARK

@@ -4,15 +4,9 @@ import os
 from pathlib import Path
 
 from gateway.cli.compress.resources import processor
-from tests.processes import children
 
 NANOSECONDS = 1e-9
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-
-
-def family(process_id: int) -> set[int]:
-    """The process and everything it has started that lives."""
-    return {process_id}.union(*(family(child) for child in children(process_id)))
 
 
 def cpu_seconds(process_ids: set[int]) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from gateway.builder import make_engines
+from gateway.cli.compress.resources import family
 from gateway.cli.models import fetch
 from gateway.served import served_catalog
 from gateway.settings import load_settings
@@ -16,7 +17,7 @@ from models.catalog import Catalog
 from models.engine import Call, Engine, EngineState
 from models.process import ProcessEngine
 from tests.bench.grid import Cell, Grid
-from tests.bench.measure import cpu_seconds, family, resident_bytes
+from tests.bench.measure import cpu_seconds, resident_bytes
 
 ANSWER_TOKENS = 64
 ROUNDS = 3

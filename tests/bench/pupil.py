@@ -21,10 +21,11 @@ import orjson
 import yaml
 from openai import OpenAI
 
+from gateway.cli.compress.resources import family
 from gateway.cli.compress.rows import row_in
 from models.catalog import Model, load_catalog
 from tests.bench.grid import Cell, Grid
-from tests.bench.measure import cpu_seconds, family, machine
+from tests.bench.measure import cpu_seconds, machine
 from tests.gateway.test_workers import make_key
 from tests.real.server import LARGE, TINY, environment, serving
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from gateway.cli.compress.resources import family
 from gateway.cli.screen import console
 from tests.bench.gateway import AFTER_LOAD_SECONDS as SETTLE_SECONDS
 from tests.bench.gateway import (
@@ -28,7 +29,7 @@ from tests.bench.gateway import (
     generating,
 )
 from tests.bench.grid import Cell, Grid
-from tests.bench.measure import cpu_seconds, family, machine
+from tests.bench.measure import cpu_seconds, machine
 from tests.bench.processes import free_port, own_program, running
 from tests.bench.wire import MODEL
 from tests.processes import children
