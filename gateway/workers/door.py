@@ -50,7 +50,7 @@ class Door:
         end.setblocking(False)
         self._rooms[place] = _Room(end)
         asyncio.get_running_loop().add_reader(end, self._hear, place)
-        if not self._tasks:
+        if not self._tasks and not self._closed:
             self._listener.setblocking(False)
             self._begin(self._accept())
 
@@ -152,6 +152,8 @@ class Doorway:
         """For the last of those that were taken."""
         if self._taking:
             await asyncio.wait(self._taking)
+        if self._untold:
+            asyncio.get_running_loop().remove_writer(self._end)
         self._end.close()
 
     def _take(self) -> None:
@@ -192,8 +194,22 @@ class Doorway:
 
     def _tell(self, word: int) -> None:
         self._untold += bytes([word])
-        with contextlib.suppress(OSError):  # what cannot be told now is told with the next
-            self._untold = self._untold[self._end.send(self._untold) :]
+        if len(self._untold) == 1:  # else the loop is waiting to tell them all
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            told = self._end.send(self._untold)
+        except BlockingIOError:  # the supervisor is behind
+            told = 0
+        except OSError:  # it is gone, or we are about to be
+            told = len(self._untold)
+        self._untold = self._untold[told:]
+        if self._untold:
+            loop.add_writer(self._end, self._tell_all)
+        elif self._end.fileno() >= 0:
+            loop.remove_writer(self._end)
 
 
 class _Handed(Protocol):

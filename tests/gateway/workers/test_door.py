@@ -217,3 +217,23 @@ async def test_workers_answer_through_the_door_and_say_when_a_connection_has_end
         writer.close()
     door.shut(0)
     door.shut(1)
+
+
+async def test_what_a_worker_could_not_tell_at_once_it_tells_later() -> None:
+    """Nobody hears it meanwhile; the queue of a pair of sockets is soon full of single words."""
+    ours, end = socket.socketpair()
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    outside = Outside()
+    async with a_worker(end):
+        for _ in range(200):
+            client = socket.create_connection(outside.listener.getsockname(), SETTLE_SECONDS)
+            with client, outside.listener.accept()[0] as connection:
+                socket.send_fds(ours, [b"\0"], [connection.fileno()])
+            await asyncio.sleep(0.002)
+        ours.settimeout(SETTLE_SECONDS)
+        heard = b""
+        while len(heard) < 400:
+            heard += await asyncio.to_thread(ours.recv, 100)
+        assert (heard.count(TAKEN), heard.count(ENDED)) == (200, 200)
+    ours.close()
+    outside.listener.close()
