@@ -21,7 +21,7 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
         config = LlamaConfig(
             vocab_size=len(WORDS),
             hidden_size=64,
-            intermediate_size=128,
+            intermediate_size=256,  # of two steps of what pruning by width rounds to
             num_hidden_layers=blocks,
             num_attention_heads=4,
             num_key_value_heads=2,

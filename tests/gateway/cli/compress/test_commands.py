@@ -70,6 +70,7 @@ def folder(tmp_path: Path) -> Path:
         ("quantize", "--method", "nf4"),
         ("prune", "--method", "wanda", "--pattern", "2:4"),
         ("prune", "--method", "depth", "--drop", "2"),
+        ("prune", "--method", "width", "--keep", "0.75"),
     ],
 )
 def test_what_is_made_has_a_card_and_a_row_that_names_it(
@@ -104,6 +105,8 @@ def test_what_is_made_has_a_card_and_a_row_that_names_it(
         (("prune", "--method", "wanda"), "--method wanda takes --share or --pattern"),
         (("prune", "--method", "depth", "--share", "0.5"), "--method depth takes --drop"),
         (("prune", "--method", "depth", "--drop", "1", "--share", "0.5"), "--method depth takes --drop"),
+        (("prune", "--method", "width", "--drop", "1"), "--method width takes --keep"),
+        (("prune", "--method", "wanda", "--keep", "0.5"), "--method wanda takes --share or --pattern"),
         (("prune", "--method", "wanda", "--pattern", "4:8"), "--pattern 4:8: there is one, 2:4"),
         (("quantize", "--method", "nf4", "--bits-per-layer", "BITS"), "nf4 has the same bits everywhere"),
         (("quantize", "--method", "w8a8", "--bits-per-layer", "BAD"), "must be lines of a pattern and its bits"),
