@@ -21,19 +21,33 @@ from models.job import JobFailed, OnStep, Step
 # inputs (GPTQ_MARLIN_MIN_THREAD_K). Q8_0, which `as_gguf` writes, wants 32. llama.cpp's K-quants want 256; for other
 # matrices it takes another kind.
 MULTIPLE = 128
+ALL, EIGHTHS = 1.0, 8  # shares of the channels that a search chooses from
 OUTPUTS = ("mlp.gate_proj.weight", "mlp.up_proj.weight", "mlp.gate_proj.bias", "mlp.up_proj.bias")  # a row is a channel
 INPUTS = ("mlp.down_proj.weight",)  # a column is one
 
 
 def width_of(channels: int, keep: float) -> int:
     """How many of *channels* stay where the share *keep* is asked for: a multiple of MULTIPLE. Raises JobFailed."""
-    count = max(MULTIPLE, round(channels * keep / MULTIPLE) * MULTIPLE)
-    if not 0 < keep < 1 or count >= channels:
+    count = _rounded(channels, keep)
+    if not 0 < keep < ALL or count >= channels:
         raise JobFailed(
             f"--keep {keep:g}: of {channels} channels a multiple of {MULTIPLE} stays, which would be {count}; name a "
             f"share between 0 and {(channels - 1) // MULTIPLE * MULTIPLE / channels:.3f}"
         )
     return count
+
+
+def widths(channels: int, least: float) -> dict[float, int]:
+    """Shares of *channels*, an eighth apart from all down to *least*, and how many stay of each; none has as many as
+    another.
+    """
+    found = {ALL: channels}
+    for eighths in range(EIGHTHS - 1, 0, -1):
+        keep = eighths / EIGHTHS
+        count = _rounded(channels, keep)
+        if keep >= least and count < min(found.values()):
+            found[keep] = count
+    return found
 
 
 def importances(model: Any, ids: torch.Tensor, on_step: OnStep) -> list[list[float]]:
@@ -55,6 +69,10 @@ def narrowed(name: str, tensor: torch.Tensor, kept: torch.Tensor) -> torch.Tenso
     if name in OUTPUTS:
         return tensor[kept]
     return tensor[:, kept].contiguous() if name in INPUTS else tensor
+
+
+def _rounded(channels: int, keep: float) -> int:
+    return max(MULTIPLE, round(channels * keep / MULTIPLE) * MULTIPLE)
 
 
 def _strengths(stream: Stream, block: nn.Module) -> torch.Tensor:
