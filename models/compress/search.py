@@ -21,6 +21,7 @@ from models.compress.checkpoint import Checkpoint, dense
 from models.compress.laboratory import KINDS, Build, Laboratory
 from models.compress.loading import model_of, tokenizer_of, windows
 from models.compress.prune import influences
+from models.compress.quantize import MOST_WINDOWS, WINDOW_TOKENS
 from models.compress.schemes import KEPT, W4A16, W8A8
 from models.compress.width import ALL, importances, widths
 from models.compress.work import Work
@@ -29,8 +30,7 @@ from models.sparse.budget import Budget
 
 CHOICES = (W4A16, W8A8, KEPT)
 BUDGETS = (256, 512, 1024, 2048)  # tokens
-TOKENS, MOST_WINDOWS = 256, 4  # of the text that a trial foretells
-CALIBRATION_WINDOWS = 4
+FORETOLD_WINDOWS = 4  # of the text, where there is no context
 JOURNAL, INFLUENCES, IMPORTANCES = "trials.journal", "influences.json", "importances.json"
 
 
@@ -124,8 +124,8 @@ def _laboratory(
     source: Checkpoint, settings: Mapping[str, Any], space: Space, work: Work, on_step: OnStep
 ) -> Laboratory:
     tokenizer, context = tokenizer_of(source), settings["context"]
-    ids = windows(tokenizer, [settings["text"]], context or TOKENS, 1 if context else MOST_WINDOWS)
-    calibration = windows(tokenizer, [settings["calibration"]], TOKENS, CALIBRATION_WINDOWS)
+    ids = windows(tokenizer, [settings["text"]], context or WINDOW_TOKENS, 1 if context else FORETOLD_WINDOWS)
+    calibration = windows(tokenizer, [settings["calibration"]], WINDOW_TOKENS, MOST_WINDOWS)  # as `prune` looks
     if not ids.numel() or not calibration.numel():
         raise JobFailed("a text to look at is empty; name one of a page or more")
     if context and ids.shape[1] < context:

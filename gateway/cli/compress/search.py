@@ -92,7 +92,7 @@ def search(
         "text": text[middle:],
     }
     found = do(settings, "search", asked, f"search {origin.name}", "optuna")
-    _write(out, origin, found)
+    _write(out, origin, found, calibration)
     front, columns = on_front(found), _columns(found)
     shown = table(*(f"{heading}." for heading, _ in columns))
     for row in front:
@@ -109,13 +109,13 @@ def on_front(found: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted((row for row in found["trials"] if row["on_front"]), key=lambda row: row[cost])
 
 
-def how(row: dict[str, Any], origin: Named, out: Path) -> str:
+def how(row: dict[str, Any], origin: Named, out: Path, calibration: Path) -> str:
     """The commands that make it, and what its row says."""
-    steps = []
+    steps, looks = [], "" if calibration == CALIBRATION else f" --calibration {calibration}"
     if row["drop"]:
-        steps.append(("prune", f"--method depth --drop {row['drop']}", "PRUNED"))
+        steps.append(("prune", f"--method depth --drop {row['drop']}{looks}", "PRUNED"))
     if row["keep"] < 1:
-        steps.append(("prune", f"--method width --keep {row['keep']:g}", "NARROWED"))
+        steps.append(("prune", f"--method width --keep {row['keep']:g}{looks}", "NARROWED"))
     if set(row["bits"].values()) != {AS_IT_IS}:
         steps.append(("quantize", f"--bits-per-layer {out / _file(row)} --method rtn-w4a16", "BUILD"))
     commands, source = [], origin.name
@@ -161,7 +161,7 @@ def _file(row: dict[str, Any]) -> str:
     return f"{row['number']}.bits.yaml"
 
 
-def _write(out: Path, origin: Named, found: dict[str, Any]) -> None:
+def _write(out: Path, origin: Named, found: dict[str, Any], calibration: Path) -> None:
     """The page comes last: where it is, all else is."""
     out.mkdir(parents=True)
     front, columns = on_front(found), _columns(found)
@@ -170,7 +170,7 @@ def _write(out: Path, origin: Named, found: dict[str, Any]) -> None:
     write_json(out / "trials.json", found)
     rows = "\n".join(
         f"<tr>{''.join(f'<td>{cell(row)}</td>' for _, cell in columns)}"
-        f"<td><code>{escape(how(row, origin, out))}</code></td></tr>"
+        f"<td><code>{escape(how(row, origin, out, calibration))}</code></td></tr>"
         for row in front
     )
     page = PAGE.format(

@@ -246,13 +246,16 @@ def test_a_search_for_a_context_shows_what_a_step_reads_and_how_a_row_says_it(
     trials = [{**TRIALS[0], "step_bytes": 10**8}, {**TRIALS[1], "step_bytes": 7 * 10**7, "budget_tokens": 512}]
     monkeypatch.setitem(RESULTS, "search", {"trials": trials, "influences": [], "context_tokens": 4096})
 
-    said = terminal.run("models", "search", str(folder), "--context", "4096", "--out", str(tmp_path / "front"))
+    (text := tmp_path / "long.txt").write_text("many words\n" * 100)
+    wish = ("--context", "4096", "--calibration", str(text), "--out", str(tmp_path / "front"))
+    said = terminal.run("models", "search", str(folder), *wish)
 
     assert said.code == 0, said.err
     [(_, asked)] = worker.asked
     assert (asked["context"], asked["least_width"]) == (4096, 0.75)
     page = (tmp_path / "front" / "front.html").read_text()
     assert "<th>MB that a step reads at 4,096 tokens</th>" in page
+    assert f"--keep 0.75 --calibration {text} --out NARROWED" in page
     assert "--out BUILD; in its row for vLLM: numerics: {attention_budget_tokens: 512}</code>" in page
     assert Numerics.model_validate({"attention_budget_tokens": 512}).attention_budget_tokens == 512
     assert [row["budget_tokens"] for row in json.loads((tmp_path / "front" / "trials.json").read_text())["trials"]] == [
