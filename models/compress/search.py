@@ -65,11 +65,11 @@ class Space:
         return Build(bits, params["drop"], None if keep == ALL else self.widths[keep], params["budget"])
 
     def first(self) -> Iterator[dict[str, Any]]:
-        """What everybody would try first: the same bits everywhere, then each budget by itself."""
+        """What everybody would try first: the same bits everywhere, then each budget with eight, which cost least."""
         for bits in CHOICES:
             yield {**dict.fromkeys(self._bits(), bits), "drop": 0, "keep": ALL, "budget": None}
         for budget in self.budgets[1:]:
-            yield {**dict.fromkeys(self._bits(), KEPT), "drop": 0, "keep": ALL, "budget": budget}
+            yield {**dict.fromkeys(self._bits(), W8A8), "drop": 0, "keep": ALL, "budget": budget}
 
     def _bits(self) -> list[str]:
         return [f"{kind} {run}" for run in range(self.runs) for kind in KINDS]

@@ -450,15 +450,17 @@ def test_a_search_for_a_context_chooses_how_much_is_attended_to(make_checkpoint:
     found = run("search", folder, folder.parent / "made", **LONG)
 
     by_bits = {(row["bits"]["mlp 0"], row["budget_tokens"]): row for row in found["trials"][:4]}
-    assert [*by_bits] == [(4, None), (8, None), (16, None), (16, 256)]
+    assert [*by_bits] == [(4, None), (8, None), (16, None), (8, 256)]
     token = 2 * 16 * 2 * 2  # bytes: heads, their size, key and value, bfloat16
-    whole, paged = by_bits[16, None], by_bits[16, 256]
+    whole, paged = by_bits[8, None], by_bits[8, 256]
     assert whole["step_bytes"] - whole["size_bytes"] == 3 * 1024 * token
     assert paged["step_bytes"] - paged["size_bytes"] == (2 * 1024 + 256 + 1024 // 32) * token
     assert whole["perplexity"] != paged["perplexity"]
     ids = windows(tokenizer_of(look(folder)), [TEXT * 2], 1024, 1)
     said = model_of(look(folder))(ids).logits[0, -257:-1].log_softmax(-1)
-    assert whole["perplexity"] == pytest.approx(exp(-float(said.gather(1, ids[0, -256:, None]).mean())), rel=1e-4)
+    assert by_bits[16, None]["perplexity"] == pytest.approx(
+        exp(-float(said.gather(1, ids[0, -256:, None]).mean())), rel=1e-4
+    )
     cheapest = min(found["trials"], key=lambda row: row["step_bytes"])
     assert cheapest["on_front"]
     assert found["context_tokens"] == 1024
