@@ -1,7 +1,7 @@
 """A checkpoint as a GGUF file, for llama.cpp: the file that the model once came from, with the weights of now.
 
 Vocabulary and settings are copied from that file, field by field; matrices are stored in eight bits (Q8_0), norms as
-they are. A checkpoint with fewer blocks gives a file with fewer blocks.
+they are. A checkpoint with fewer blocks, or narrower ones, gives such a file.
 """
 
 import os
@@ -43,13 +43,17 @@ def as_gguf(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping
     reader = read(Path(settings["like"]))
     fields = {name: field for name, field in reader.fields.items() if name not in WRITERS_OWN}
     architecture = str(reader.fields["general.architecture"].contents())
+    changed = {
+        f"{architecture}.block_count": source.blocks,
+        f"{architecture}.feed_forward_length": source.config["intermediate_size"],
+    }
     names = dict(_names(source, [str(tensor.name) for tensor in reader.tensors]))
     tensors = {k: v for path in {t.path for t in source.tensors.values()} for k, v in load_file(path).items()}
     draft = result.with_name(f".{result.name}.draft")
     writer = gguf.GGUFWriter(str(draft), architecture)
     try:
         for name, field in fields.items():
-            _copy(writer, name, source.blocks if name == f"{architecture}.block_count" else field.contents(), field)
+            _copy(writer, name, changed.get(name, field.contents()), field)
         for place, (name, own) in enumerate(names.items()):
             on_step(Step(name, place, len(names)))
             if own not in tensors:

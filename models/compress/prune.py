@@ -1,11 +1,12 @@
-"""Pruning a checkpoint: weights to zero, or whole blocks away. The result is a dense checkpoint that any engine serves.
+"""Pruning a checkpoint: weights to zero, or whole channels or blocks away. The result is a dense checkpoint that any
+engine serves.
 
-Zeros make it smaller and faster only where a kernel reads the pattern (two of four, on GPUs); fewer blocks do
-everywhere.
+Zeros make it smaller and faster only where a kernel reads the pattern (two of four, on GPUs); fewer channels and blocks
+do everywhere.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,27 @@ from models.compress.checkpoint import BLOCK, CONFIG, WEIGHTS, Checkpoint, dense
 from models.compress.loading import blocks_of, copy_companions, linears_of, model_of, tokenizer_of, windows
 from models.compress.quantize import MOST_WINDOWS, WINDOW_TOKENS
 from models.compress.sparsity import PATTERN, importance, pruned, pruned_by_pattern
+from models.compress.width import best, importances, narrowed, width_of
 from models.compress.work import Work, check_result, result_folder
 from models.job import JobFailed, OnStep, Step
 
 ALL_ZERO, NONE_ZERO = 1.0, 0.0
 FEWEST_BLOCKS = 2
+Named = tuple[str, torch.Tensor]
 PER_BLOCK = ("layer_types",)  # lists in a config with an entry for each block
 
 
 def prune(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[str, Any]:
-    """`method`: magnitude, wanda (with `share`, or `pattern` 2:4) or depth (with `drop`). Raises JobFailed."""
+    """`method`: magnitude or wanda (with `share`, or `pattern` 2:4), depth (with `drop`) or width (with `keep`).
+
+    Raises JobFailed.
+    """
     source, result = dense(Path(settings["source"])), Path(settings["result"])
     check_result(result, source.size_bytes)
     if settings["method"] == "depth":
         return _depth(source, result, settings, work, on_step)
+    if settings["method"] == "width":
+        return _width(source, result, settings, work, on_step)
     share = float(settings.get("share") or 0.5)
     if not NONE_ZERO < share < ALL_ZERO:
         raise JobFailed(f"--share {share:g}: the share of weights to set to zero is between 0 and 1")
@@ -100,17 +108,51 @@ def _depth(
         shown = influences(model_of(source), _ids(source, settings), on_step)
         work.keep("influences.json", shown)
     dropped = sorted(sorted(range(source.blocks), key=lambda place: shown[place])[:drop])
+
+    def changed(name: str, tensor: torch.Tensor) -> Named | None:
+        new = renamed(name, dropped)
+        return None if new is None else (new, tensor)
+
+    _rewrite(source, result, without(source.config, dropped), changed)
+    work.drop()
+    return {"result": str(result), "method": "depth", "dropped": dropped, "influences": shown}
+
+
+def _width(
+    source: Checkpoint, result: Path, settings: Mapping[str, Any], work: Work, on_step: OnStep
+) -> Mapping[str, Any]:
+    width = width_of(int(source.config["intermediate_size"]), float(settings.get("keep") or 0))
+    shown = work.kept("importances.json")
+    if shown is None:
+        shown = importances(model_of(source), _ids(source, settings), on_step)
+        work.keep("importances.json", shown)
+    kept = [best(one, width) for one in shown]
+
+    def changed(name: str, tensor: torch.Tensor) -> Named:
+        match = BLOCK.match(name)
+        return name, tensor if match is None else narrowed(name[match.end() :], tensor, kept[int(match[1])])
+
+    _rewrite(source, result, {**source.config, "intermediate_size": width}, changed)
+    work.drop()
+    return {"result": str(result), "method": "width", "width": width}
+
+
+def _rewrite(
+    source: Checkpoint,
+    result: Path,
+    config: Mapping[str, Any],
+    changed: Callable[[str, torch.Tensor], Named | None],
+) -> None:
+    """Every tensor of *source* as it is *changed*, without those that become None."""
     tensors = {}
     for path in sorted({tensor.path for tensor in source.tensors.values()}):
         for name, tensor in load_file(path).items():
-            if (new := renamed(name, dropped)) is not None:
-                tensors[new] = tensor
+            if (new := changed(name, tensor)) is not None:
+                tensors[new[0]] = new[1]
     with result_folder(result) as folder:
         save_file(tensors, folder / WEIGHTS, {"format": "pt"})
-        _config(folder, without(source.config, dropped))
+        _config(folder, config)
         copy_companions(source, folder)
-    work.drop()
-    return {"result": str(result), "method": "depth", "dropped": dropped, "influences": shown}
 
 
 def _ids(source: Checkpoint, settings: Mapping[str, Any]) -> torch.Tensor:

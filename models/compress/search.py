@@ -1,145 +1,149 @@
-"""Which layers can do with fewer bits, and which blocks can go: the front of size against quality, by Optuna.
+"""Which layers can do with fewer bits, which blocks and channels can go, and how much of a context must be read: the
+front of cost against quality, by Optuna.
 
 Layers are chosen for in groups, a run of blocks and a kind (attention, feed-forward) each, since a trial per layer
 would take thousands. A trial rounds weights to the nearest in memory and foretells a text; nothing is written before
 the end. Its trials are kept as they come, so an interrupted search goes on.
+
+Cost is the size of the matrices. Where a context is named it is what a decode step reads at its end, which bits and a
+budget of attention both move.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import exp
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-import torch
 from optuna.storages.journal import JournalFileBackend
 
 from models.compress.checkpoint import Checkpoint, dense
-from models.compress.loading import STORED, blocks_of, linears_of, model_of, tokenizer_of, windows
-from models.compress.measure import perplexity
+from models.compress.laboratory import KINDS, Build, Laboratory
+from models.compress.loading import model_of, tokenizer_of, windows
 from models.compress.prune import influences
-from models.compress.rounding import Rounded, rounded
+from models.compress.quantize import MOST_WINDOWS, WINDOW_TOKENS
 from models.compress.schemes import KEPT, W4A16, W8A8
+from models.compress.width import ALL, importances, widths
 from models.compress.work import Work
 from models.job import JobFailed, OnStep, Step
+from models.sparse.budget import Budget
 
-KINDS = ("self_attn", "mlp")
 CHOICES = (W4A16, W8A8, KEPT)
-TOKENS, MOST_WINDOWS = 256, 4  # of the text that a trial foretells
-CALIBRATION_WINDOWS = 4
-JOURNAL, INFLUENCES = "trials.journal", "influences.json"
+BUDGETS = (256, 512, 1024, 2048)  # tokens
+FORETOLD_WINDOWS = 4  # of the text, where there is no context
+JOURNAL, INFLUENCES, IMPORTANCES = "trials.journal", "influences.json", "importances.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Build:
-    """What a trial tries: bits by run of blocks and kind, and how many blocks are left out."""
+class Space:
+    """What trials choose from. `widths`: channels by the share of them; `budgets`: tokens, None is all."""
 
-    bits: Mapping[str, int]
-    drop: int = 0
+    runs: int
+    most_dropped: int
+    widths: Mapping[float, int]
+    budgets: Sequence[int | None]
 
     @classmethod
-    def suggested(cls, trial: optuna.trial.Trial, runs: int, most_dropped: int) -> "Build":
-        names = [f"{kind} {run}" for run in range(runs) for kind in KINDS]
-        bits = {name: int(trial.suggest_categorical(name, CHOICES)) for name in names}
-        return cls(bits, trial.suggest_int("drop", 0, most_dropped) if most_dropped else 0)
+    def of(cls, source: Checkpoint, settings: Mapping[str, Any]) -> "Space":
+        """Raises JobFailed."""
+        return cls(
+            min(int(settings["runs"]), source.blocks),
+            min(int(settings["most_dropped"]), source.blocks - 2),
+            widths(int(source.config["intermediate_size"]), float(settings["least_width"])),
+            _budgets(source, settings["context"]),
+        )
 
+    def suggest(self, trial: optuna.trial.Trial) -> None:
+        for name in self._bits():
+            trial.suggest_categorical(name, CHOICES)
+        trial.suggest_int("drop", 0, self.most_dropped)
+        trial.suggest_categorical("keep", tuple(self.widths))
+        trial.suggest_categorical("budget", self.budgets)
 
-@dataclass
-class Laboratory:
-    """A model whose weights are replaced for each trial. Of each matrix its roundings are computed once."""
+    def build(self, params: Mapping[str, Any]) -> Build:
+        bits, keep = {name: int(params[name]) for name in self._bits()}, params["keep"]
+        return Build(bits, params["drop"], None if keep == ALL else self.widths[keep], params["budget"])
 
-    model: Any
-    ids: torch.Tensor
-    runs: int
-    group: int
-    influence: Sequence[float]
-    _whole: dict[str, torch.Tensor] = field(default_factory=dict)
-    _rounded: dict[tuple[str, int], Rounded] = field(default_factory=dict)
+    def first(self) -> Iterator[dict[str, Any]]:
+        """What everybody would try first: the same bits everywhere, then each budget with eight, which cost least."""
+        for bits in CHOICES:
+            yield {**dict.fromkeys(self._bits(), bits), "drop": 0, "keep": ALL, "budget": None}
+        for budget in self.budgets[1:]:
+            yield {**dict.fromkeys(self._bits(), W8A8), "drop": 0, "keep": ALL, "budget": budget}
 
-    def __post_init__(self) -> None:
-        self._blocks = list(blocks_of(self.model))
-        for place, block in enumerate(self._blocks):
-            for name, linear in linears_of(block):
-                self._whole[f"{place}.{name}"] = linear.weight.detach().to(STORED)
-
-    def tried(self, build: Build) -> tuple[int, float]:
-        """Bytes of the matrices, and the perplexity."""
-        kept, size_bits = self.kept(build.drop), 0.0
-        for place in kept:
-            for name, linear in linears_of(self._blocks[place]):
-                bits = self.bits_of(build, place, name)
-                linear.weight.data.copy_(self._weight(f"{place}.{name}", bits))
-                rows, inputs = linear.weight.shape
-                scales = {W4A16: inputs / self.group * 16, W8A8: 32, KEPT: 0}[bits]
-                size_bits += rows * (inputs * bits + scales)
-        self.model.model.layers = torch.nn.ModuleList([self._blocks[place] for place in kept])
-        self.model.config.num_hidden_layers = len(kept)
-        return round(size_bits / 8), exp(perplexity(self.model, self.ids))
-
-    def kept(self, drop: int) -> list[int]:
-        """The blocks that stay, without the *drop* that change least what flows through them."""
-        gone = sorted(range(len(self._blocks)), key=lambda place: self.influence[place])[:drop]
-        return [place for place in range(len(self._blocks)) if place not in gone]
-
-    def bits_of(self, build: Build, place: int, name: str) -> int:
-        run = place * self.runs // len(self._blocks)
-        return build.bits[f"{name.partition('.')[0]} {run}"]
-
-    def rules(self, build: Build) -> dict[str, int]:
-        """As `quantize` takes them, for the checkpoint once its blocks are dropped and numbered anew."""
-        kept = self.kept(build.drop)
-        return {
-            f"model.layers.{new}.{kind}.*": self.bits_of(build, place, kind)
-            for new, place in enumerate(kept)
-            for kind in KINDS
-        }
-
-    def _weight(self, name: str, bits: int) -> torch.Tensor:
-        whole = self._whole[name]
-        if bits == KEPT:
-            return whole
-        if (name, bits) not in self._rounded:
-            group = self.group if bits == W4A16 else None
-            self._rounded[name, bits] = rounded(whole.float(), bits, group, STORED if group else torch.float32)
-        return self._rounded[name, bits].dense
+    def _bits(self) -> list[str]:
+        return [f"{kind} {run}" for run in range(self.runs) for kind in KINDS]
 
 
 def search(settings: Mapping[str, Any], work: Work, on_step: OnStep) -> Mapping[str, Any]:
-    """`trials`, `runs` of blocks, `most_dropped`, `group`, `calibration` and `text`: to look at, and to foretell."""
+    """`trials`, `runs` of blocks, `most_dropped`, `least_width`, `group`, `calibration` and `text`: to look at, and to
+    foretell; `context` in tokens, or None. Raises JobFailed.
+    """
     source = dense(Path(settings["source"]))
-    runs = min(int(settings["runs"]), source.blocks)
-    most_dropped = min(int(settings["most_dropped"]), source.blocks - 2)
-    laboratory = _laboratory(source, settings, runs, work, on_step)
+    space = Space.of(source, settings)
+    laboratory = _laboratory(source, settings, space, work, on_step)
+    cost_bytes = laboratory.size_bytes if laboratory.context is None else laboratory.step_bytes
     study = _study(work, int(settings["seed"]))
-    for bits in CHOICES if not study.trials else ():  # what everybody would try first
-        study.enqueue_trial({f"{kind} {run}": bits for run in range(runs) for kind in KINDS} | {"drop": 0})
+    for params in space.first() if not study.trials else ():
+        study.enqueue_trial(params)
     total = int(settings["trials"])
 
     def objective(trial: optuna.trial.Trial) -> tuple[float, float]:
-        size_bytes, value = laboratory.tried(Build.suggested(trial, runs, most_dropped))
-        on_step(Step(f"{size_bytes / 1e6:.0f} MB, perplexity {value:.2f}", trial.number + 1, total))
-        return float(size_bytes), value
+        space.suggest(trial)
+        build = space.build(trial.params)
+        cost, value = cost_bytes(build), laboratory.perplexity(build)
+        on_step(Step(f"{cost / 1e6:.0f} MB, perplexity {value:.2f}", trial.number + 1, total))
+        return float(cost), value
 
     study.optimize(objective, n_trials=max(0, total - len(_done(study))))
     first = {_key(trial): trial.number for trial in reversed(_done(study))}  # the sampler may try a build again
     front = {trial.number for trial in study.best_trials if first[_key(trial)] == trial.number}
-    found = [_row(trial, laboratory, runs, trial.number in front) for trial in _done(study)]
+    found = [_row(trial, laboratory, space, trial.number in front) for trial in _done(study)]
     work.drop()
-    return {"trials": found, "influences": list(laboratory.influence)}
+    return {"trials": found, "influences": list(laboratory.influence), "context_tokens": laboratory.context}
 
 
-def _laboratory(source: Checkpoint, settings: Mapping[str, Any], runs: int, work: Work, on_step: OnStep) -> Laboratory:
-    tokenizer, model = tokenizer_of(source), model_of(source)
-    ids = windows(tokenizer, [settings["text"]], TOKENS, MOST_WINDOWS)
-    calibration = windows(tokenizer, [settings["calibration"]], TOKENS, CALIBRATION_WINDOWS)
+def _budgets(source: Checkpoint, context: int | None) -> list[int | None]:
+    """None, and the budgets that a row would heed at the end of *context* tokens. Raises JobFailed."""
+    if context is None:
+        return [None]
+    most = source.config.get("max_position_embeddings")
+    if most is not None and context > most:
+        raise JobFailed(f"--context {context}: the model was made for {most} tokens; name so many or fewer")
+    heeded = [tokens for tokens in BUDGETS if Budget(tokens).threshold_tokens <= context]
+    if not heeded:
+        least = Budget(BUDGETS[0]).threshold_tokens
+        raise JobFailed(
+            f"--context {context}: a context below {least} tokens is read whole whatever the budget; name {least} or "
+            "more, or leave --context away"
+        )
+    return [None, *heeded]
+
+
+def _laboratory(
+    source: Checkpoint, settings: Mapping[str, Any], space: Space, work: Work, on_step: OnStep
+) -> Laboratory:
+    tokenizer, context = tokenizer_of(source), settings["context"]
+    ids = windows(tokenizer, [settings["text"]], context or WINDOW_TOKENS, 1 if context else FORETOLD_WINDOWS)
+    calibration = windows(tokenizer, [settings["calibration"]], WINDOW_TOKENS, MOST_WINDOWS)  # as `prune` looks
     if not ids.numel() or not calibration.numel():
         raise JobFailed("a text to look at is empty; name one of a page or more")
-    shown = work.kept(INFLUENCES)
-    if shown is None:
-        shown = influences(model, calibration, on_step)
-        work.keep(INFLUENCES, shown)
-    return Laboratory(model, ids, runs, int(settings["group"]), shown)
+    if context and ids.shape[1] < context:
+        raise JobFailed(
+            f"--context {context}: the text to foretell, the second half of the one that is named, has {ids.shape[1]} "
+            f"tokens; name one of {2 * context} tokens or more with --calibration"
+        )
+    model = model_of(source)
+
+    def looked(name: str, look: Any) -> Any:
+        if (shown := work.kept(name)) is None:
+            shown = look(model, calibration, on_step)
+            work.keep(name, shown)
+        return shown
+
+    influence = looked(INFLUENCES, influences)
+    matters = looked(IMPORTANCES, importances) if len(space.widths) > 1 else ()
+    return Laboratory(model, ids, space.runs, int(settings["group"]), influence, matters, context)
 
 
 def _study(work: Work, seed: int) -> optuna.study.Study:
@@ -162,14 +166,17 @@ def _key(trial: optuna.trial.FrozenTrial) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(trial.params.items()))
 
 
-def _row(trial: optuna.trial.FrozenTrial, laboratory: Laboratory, runs: int, on_front: bool) -> dict[str, Any]:
-    params = dict(trial.params)
-    build = Build({name: bits for name, bits in params.items() if name != "drop"}, int(params.get("drop", 0)))
+def _row(trial: optuna.trial.FrozenTrial, laboratory: Laboratory, space: Space, on_front: bool) -> dict[str, Any]:
+    build = space.build(trial.params)
     return {
         "number": trial.number,
-        "size_bytes": int(trial.values[0]),
+        "size_bytes": laboratory.size_bytes(build),
+        "step_bytes": None if laboratory.context is None else laboratory.step_bytes(build),
         "perplexity": trial.values[1],
         "drop": build.drop,
+        "keep": trial.params["keep"],
+        "channels": space.widths[trial.params["keep"]],
+        "budget_tokens": build.budget_tokens,
         "bits": dict(build.bits),
         "on_front": on_front,
         "rules": laboratory.rules(build) if on_front else None,

@@ -39,8 +39,13 @@ def widen(bounds: torch.Tensor, key: torch.Tensor, slots: torch.Tensor, page_tok
 
 def scores(query: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
     """The most that a key of each page of *bounds* (pages, 2 * dim) can give any *query* head (group, dim): (pages)."""
+    return most(query, bounds).amax(-1)
+
+
+def most(query: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    """The same for each query by itself: (..., queries, dim) and (..., pages, 2 * dim) give (..., pages, queries)."""
     halves = torch.cat([query.clamp(min=0), query.clamp(max=0)], -1).float()
-    return (bounds.float() @ halves.T).amax(-1)
+    return bounds.float() @ halves.mT
 
 
 def choose(scores: torch.Tensor, pages: Pages) -> torch.Tensor:

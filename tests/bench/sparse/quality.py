@@ -1,32 +1,26 @@
 """What leaving pages out costs: teacher-forced likelihood of a text, and numbers found that are hidden in it.
 
-A model reads a long prefix densely, as a server's prefill does, and then what follows token by token as a decode step
-would: all of these tokens in one pass, each with the pages that `reference.choose` gives it. The prefix is read once,
-and every policy goes on from it, so differences are the policies' alone.
+A model reads a long prefix densely and then what follows as decode steps would (`models.sparse.reading`). The prefix is
+read once, and every policy goes on from it, so differences are the policies' alone.
 """
 
 import math
 import random
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AttentionInterface, AutoModelForCausalLM, AutoTokenizer, DynamicCache
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from models.sparse import reference
+from models.sparse import reading
 from models.sparse.budget import Budget
 from tests.bench.sparse.table import Table
 
 ROOT = Path(__file__).parents[3]
 TEXTS = ("EXPERIMENTS.md", "DECISIONS.md", "README.md")  # ours: in no model's training data
 FORCED_TOKENS = 256  # of the text, whose likelihood is taken
-CHUNK_TOKENS = 1024  # of the prefix, read at once
 SAME_TOKENS = "dense"
 Z = 1.96  # of an interval of 95 %
 
@@ -41,80 +35,25 @@ class Policy:
 
 
 DENSE = Policy(SAME_TOKENS)
-_policy = DENSE
-
-
-@contextmanager
-def read_by(policy: Policy) -> Iterator[None]:
-    global _policy  # the model's layers are called by transformers, which passes nothing on
-    _policy = policy
-    try:
-        yield
-    finally:
-        _policy = DENSE
-
-
-def attend(
-    module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **rest: Any
-) -> Any:
-    """What transformers calls in each layer: query (1, heads, tokens, dim), key, value (1, kv_heads, context, dim)."""
-    budget = _policy.budget
-    if budget is None or module.layer_idx < budget.dense_layers or key.shape[2] < budget.threshold_tokens:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **rest)
-    seen = seen_pages(query[0], key[0], budget, window=_policy.window)
-    return sdpa_attention_forward(module, query, key, value, seen[None], **rest)
-
-
-def seen_pages(query: torch.Tensor, key: torch.Tensor, budget: Budget, *, window: bool) -> torch.Tensor:
-    """Which positions each token of each head reads, (heads, tokens, context)."""
-    (heads, tokens, _), (kv_heads, context, dim) = query.shape, key.shape
-    page, pages = budget.page_tokens, budget.pages()
-    group, count = heads // kv_heads, -(-context // page)
-    bounds = reference.empty_bounds(count, kv_heads, dim, key.dtype)
-    reference.widen(bounds, key.transpose(0, 1), torch.arange(context), page)
-    seen = torch.zeros(kv_heads, tokens, count * page, dtype=torch.bool)
-    for head in range(kv_heads):
-        for i in range(tokens):
-            now = (context - tokens + i) // page + 1
-            mine = query[head * group : (head + 1) * group, i]
-            scores = torch.arange(now) if window else reference.scores(mine, bounds[:now, head])
-            chosen = reference.choose(scores, pages)
-            seen[head, i].view(count, page)[chosen] = True
-    seen = seen[..., :context] & (torch.arange(context) <= torch.arange(context - tokens, context)[:, None])
-    return seen.repeat_interleave(group, 0)
 
 
 class Reader:
-    """A model that has read a prefix and goes on from it as often as asked."""
+    """A model that reads a prefix and goes on from it as often as asked, and its tokenizer."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype = torch.bfloat16, *, with_tokens: bool = True) -> None:
-        AttentionInterface.register("by_pages", attend)
-        AttentionMaskInterface.register("by_pages", sdpa_mask)
-        self.tokens = AutoTokenizer.from_pretrained(folder) if with_tokens else None
-        self.model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="by_pages", dtype=dtype)
-        self.model.eval()
+    def __init__(self, folder: Path, dtype: torch.dtype = torch.bfloat16) -> None:
+        self.tokens = AutoTokenizer.from_pretrained(folder)
+        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        reading.prepare(self.model)
 
     def ids(self, text: str) -> list[int]:
-        assert self.tokens is not None
         return list(self.tokens.encode(text, add_special_tokens=False))
 
-    @torch.inference_mode()
     def read(self, ids: Sequence[int]) -> DynamicCache:
-        cache = DynamicCache()
-        for part in torch.tensor(ids).split(CHUNK_TOKENS):
-            self.model(part[None], past_key_values=cache, logits_to_keep=1)
-        return cache
+        return reading.read(self.model, torch.tensor(ids))
 
-    @torch.inference_mode()
-    def go_on(self, cache: DynamicCache, ids: Sequence[int]) -> torch.Tensor:
+    def go_on(self, cache: DynamicCache, ids: Sequence[int], policy: Policy = DENSE) -> torch.Tensor:
         """Log-probabilities (len(ids), vocabulary) of what follows each of *ids*; *cache* is left longer."""
-        return self.model(torch.tensor([ids]), past_key_values=cache).logits[0].float().log_softmax(-1)
-
-
-def back_to(cache: DynamicCache, length: int) -> None:
-    """Forget what lies behind the first *length* tokens."""
-    if (longer := cache.get_seq_length() - length) > 0:
-        cache.crop(-longer)
+        return reading.steps(self.model, cache, torch.tensor(ids), policy.budget, window=policy.window)
 
 
 def likelihood(reader: Reader, contexts: Sequence[int], policies: Sequence[Policy], places: int) -> Table:
@@ -132,9 +71,8 @@ def likelihood(reader: Reader, contexts: Sequence[int], policies: Sequence[Polic
             cache = reader.read(window[: context - FORCED_TOKENS])
             targets.append(torch.tensor(window[-FORCED_TOKENS:]))
             for policy in policies:
-                with read_by(policy):
-                    said[policy.name].append(reader.go_on(cache, window[context - FORCED_TOKENS : context]))
-                back_to(cache, context - FORCED_TOKENS)
+                said[policy.name].append(reader.go_on(cache, window[context - FORCED_TOKENS : context], policy))
+                reading.back_to(cache, context - FORCED_TOKENS)
         target = torch.cat(targets)
         dense = torch.cat(said[SAME_TOKENS])
         for policy in policies:
@@ -171,15 +109,13 @@ def retrieval(reader: Reader, contexts: Sequence[int], policies: Sequence[Policy
             answer = reader.ids(f" {number}")
             first = reader.go_on(cache, question)[-1:]
             for policy in policies:
-                back_to(cache, len(prefix) + len(question))
-                with read_by(policy):
-                    right[policy.name][0] += right_answer(first, reader.go_on(cache, answer), answer)
+                reading.back_to(cache, len(prefix) + len(question))
+                right[policy.name][0] += right_answer(first, reader.go_on(cache, answer, policy), answer)
             for policy in policies:
-                back_to(cache, len(prefix))
-                with read_by(policy):
-                    begun = reader.go_on(cache, question)[-1:]
-                    right[policy.name][1] += right_answer(begun, reader.go_on(cache, answer), answer)
-            back_to(cache, len(prefix))
+                reading.back_to(cache, len(prefix))
+                begun = reader.go_on(cache, question, policy)[-1:]
+                right[policy.name][1] += right_answer(begun, reader.go_on(cache, answer, policy), answer)
+            reading.back_to(cache, len(prefix))
         for policy in policies:
             one, two = right[policy.name]
             table.add(context, policy.name, f"{one}/{questions}", wilson(one, questions), f"{two}/{questions}",

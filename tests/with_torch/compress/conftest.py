@@ -16,16 +16,16 @@ TEMPLATE = "{% for m in messages %}{{ m.content }} {% endfor %}"
 
 @pytest.fixture
 def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
-    def make(name: str = "model", blocks: int = 3, seed: int = 0, spread: float = 0.02) -> Path:
+    def make(name: str = "model", blocks: int = 3, seed: int = 0, spread: float = 0.02, positions: int = 512) -> Path:
         torch.manual_seed(seed)
         config = LlamaConfig(
             vocab_size=len(WORDS),
             hidden_size=64,
-            intermediate_size=128,
+            intermediate_size=256,  # of two steps of what pruning by width rounds to
             num_hidden_layers=blocks,
             num_attention_heads=4,
             num_key_value_heads=2,
-            max_position_embeddings=512,
+            max_position_embeddings=positions,
             tie_word_embeddings=True,
             initializer_range=spread,
             eos_token_id=1,

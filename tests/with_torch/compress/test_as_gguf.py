@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from models.compress.__main__ import do
 from models.compress.as_gguf import NAMES, OUTER
 from models.job import JobFailed
-from tests.with_torch.compress.conftest import WORDS
+from tests.with_torch.compress.conftest import TEXT, WORDS
 
 Q8_STEP = 1 / 127 / 2 * 1.05  # half a level of the largest of 32 weights, and what a float16 scale loses
 HEADS = {"attn_q": 4, "attn_k": 2}
@@ -26,6 +26,7 @@ def like(tmp_path: Path, make_checkpoint: Callable[..., Path]) -> tuple[Path, Pa
     back |= {own: name for name, own in OUTER.items()}
     writer = gguf.GGUFWriter(str(tmp_path / "like.gguf"), "llama")
     writer.add_block_count(3)
+    writer.add_feed_forward_length(256)
     writer.add_file_type(1)
     writer.add_token_list(WORDS)
     writer.add_chat_template("{{ messages }}")
@@ -69,6 +70,22 @@ def test_vocabulary_and_settings_are_those_of_the_file_it_came_from(like: tuple[
     assert made["tokenizer.ggml.tokens"].contents() == WORDS
     assert made["tokenizer.chat_template"].contents() == "{{ messages }}"
     assert made["general.file_type"].contents() == gguf.LlamaFileType.MOSTLY_Q8_0
+
+
+def test_a_narrower_and_shorter_checkpoint_says_so(like: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, old = like
+    for method, wish in (("depth", {"drop": 1}), ("width", {"keep": 0.5})):
+        made = tmp_path / method
+        asked = {"source": str(folder), "result": str(made), "method": method, "calibration": [TEXT], **wish}
+        do({"job": "prune", "settings": asked, "work": str(tmp_path / "work")}, lambda _: None)
+        folder = made
+
+    file = convert(folder, old, tmp_path / "made.gguf")
+
+    fields = file.fields
+    assert (fields["llama.block_count"].contents(), fields["llama.feed_forward_length"].contents()) == (2, 128)
+    shapes = {str(tensor.name): tensor.shape.tolist() for tensor in file.tensors}
+    assert (shapes["blk.1.ffn_down.weight"], shapes["blk.1.ffn_up.weight"]) == ([128, 64], [64, 128])
 
 
 def test_a_file_of_another_model_is_refused_and_nothing_is_left(like: tuple[Path, Path], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from models.checkpoint import digest
 from models.compress.__main__ import do
 from models.compress.checkpoint import look
-from models.compress.loading import model_of
+from models.compress.laboratory import Build, Laboratory
+from models.compress.loading import model_of, tokenizer_of, windows
 from models.compress.measure import perplexity
+from models.compress.width import importances
 from models.job import JobFailed, Step
 from tests.with_torch.compress.conftest import TEXT, WORDS, config_of
 
@@ -53,6 +56,7 @@ JOBS: list[tuple[str, dict[str, Any]]] = [
     ("prune", {"method": "wanda", "share": 0.5, "calibration": [TEXT]}),
     ("prune", {"method": "wanda", "pattern": "2:4", "calibration": [TEXT]}),
     ("prune", {"method": "depth", "drop": 1, "calibration": [TEXT]}),
+    ("prune", {"method": "width", "keep": 0.5, "calibration": [TEXT]}),
     ("distill", TEACH),
 ]
 each_job = pytest.mark.parametrize(("job", "asked"), JOBS, ids=[f"{j} {a.get('method', '')}" for j, a in JOBS])
@@ -187,7 +191,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-@pytest.mark.parametrize(("job", "asked"), [JOBS[0], JOBS[3], JOBS[7]], ids=["quantize", "prune", "distill"])
+@pytest.mark.parametrize(("job", "asked"), [JOBS[0], JOBS[3], JOBS[-1]], ids=["quantize", "prune", "distill"])
 def test_a_bad_checkpoint_is_refused_with_its_reason(
     make_checkpoint: Make, job: str, asked: dict[str, Any], how: str
 ) -> None:
@@ -241,6 +245,53 @@ def test_fewer_blocks_are_the_ones_that_change_most(make_checkpoint: Make) -> No
     old, new = load_file(folder / "model.safetensors"), load_file(made / "model.safetensors")
     name = "model.layers.{}.mlp.up_proj.weight"
     assert [torch.equal(new[name.format(i)], old[name.format(kept[i])]) for i in range(2)] == [True, True]
+
+
+def test_narrower_blocks_keep_the_channels_that_matter_most(make_checkpoint: Make) -> None:
+    """What goes through the others is made so weak that they do not matter, and the model says what it said."""
+    folder = make_checkpoint(spread=0.2)
+    made, weights = folder.parent / "made", folder / "model.safetensors"
+    tensors = load_file(weights)
+    weak = torch.randperm(256)[:128]
+    for place in range(3):
+        tensors[f"model.layers.{place}.mlp.up_proj.weight"][weak] *= 1e-6
+    save_file(tensors, weights, {"format": "pt"})
+
+    result = run("prune", folder, made, method="width", keep=0.5, calibration=[TEXT])
+
+    assert (result["width"], config_of(made)["intermediate_size"]) == (128, 128)
+    strong = torch.tensor(sorted({*range(256)} - {*weak.tolist()}))
+    new = load_file(made / "model.safetensors")
+    for place in range(3):
+        home = f"model.layers.{place}.mlp"
+        for name in ("gate_proj", "up_proj"):
+            assert torch.equal(new[f"{home}.{name}.weight"], tensors[f"{home}.{name}.weight"][strong])
+        assert torch.equal(new[f"{home}.down_proj.weight"], tensors[f"{home}.down_proj.weight"][:, strong])
+    ids = torch.arange(16).unsqueeze(0)
+    assert (model_of(look(made))(ids).logits - model_of(look(folder))(ids).logits).abs().max() < 1e-3
+
+
+def test_width_and_depth_go_one_after_the_other_and_are_quantised(make_checkpoint: Make) -> None:
+    folder = make_checkpoint()
+    wishes: list[tuple[str, dict[str, Any]]] = [
+        ("prune", {"method": "depth", "drop": 1, "calibration": [TEXT]}),
+        ("prune", {"method": "width", "keep": 0.5, "calibration": [TEXT]}),
+        ("quantize", {"method": "rtn-w4a16", **QUANTIZE, "group": 64}),
+    ]
+
+    for place, (job, wish) in enumerate(wishes):
+        run(job, folder, made := folder.parent / f"made-{place}", **wish)
+        folder = made
+
+    assert (config_of(folder)["num_hidden_layers"], config_of(folder)["intermediate_size"]) == (2, 128)
+
+
+@pytest.mark.parametrize("keep", [0.9, 1.5, -1])
+def test_a_width_that_leaves_nothing_out_is_refused(make_checkpoint: Make, keep: float) -> None:
+    folder = make_checkpoint()
+
+    with pytest.raises(JobFailed, match=r"of 256 channels a multiple of 128 stays.* name a share between 0 and 0.5"):
+        run("prune", folder, folder.parent / "made", method="width", keep=keep, calibration=[TEXT])
 
 
 def test_a_pupil_learns_what_it_is_taught(make_checkpoint: Make) -> None:
@@ -310,6 +361,8 @@ SEARCH: dict[str, Any] = {
     "trials": 8,
     "runs": 2,
     "most_dropped": 1,
+    "least_width": 0.5,
+    "context": None,
     "group": 32,
     "seed": 0,
     "calibration": TEXT,
@@ -329,7 +382,7 @@ def test_nothing_is_on_the_front_that_another_build_beats(make_checkpoint: Make)
             for o in found
             if (o["size_bytes"] <= one["size_bytes"] and o["perplexity"] < one["perplexity"])
             or (o["size_bytes"] < one["size_bytes"] and o["perplexity"] <= one["perplexity"])
-            or (o["number"] < one["number"] and (o["bits"], o["drop"]) == (one["bits"], one["drop"]))
+            or (o["number"] < one["number"] and all(o[name] == one[name] for name in ("bits", "drop", "keep")))
         ]
         assert one["on_front"] == (not better)
 
@@ -357,7 +410,7 @@ def test_a_build_of_the_front_can_be_made(make_checkpoint: Make) -> None:
     assert look(folder.parent / "best").is_quantized
 
 
-@pytest.mark.parametrize("stop_at", [6, 10])
+@pytest.mark.parametrize("stop_at", [8, 12])  # six of them look
 def test_an_interrupted_search_keeps_its_trials(make_checkpoint: Make, stop_at: int) -> None:
     folder = make_checkpoint()
     with pytest.raises(Stopped):
@@ -369,6 +422,65 @@ def test_an_interrupted_search_keeps_its_trials(make_checkpoint: Make, stop_at: 
 
     assert len(found["trials"]) == 8
     assert len(steps) < 8
+
+
+def test_a_narrower_build_is_in_memory_what_prune_then_writes(make_checkpoint: Make) -> None:
+    folder = make_checkpoint(spread=0.2)
+    ids = torch.randint(0, len(WORDS), (2, 64))
+    model = model_of(look(folder))
+    matters = importances(model, windows(tokenizer_of(look(folder)), [TEXT], 256, 16), lambda _: None)
+    laboratory = Laboratory(model, ids, 1, 32, [0.0] * 3, matters)
+    narrow = Build({"self_attn 0": 16, "mlp 0": 16}, width=128)
+
+    run("prune", folder, folder.parent / "made", method="width", keep=0.5, calibration=[TEXT])
+
+    made = look(folder.parent / "made")
+    assert laboratory.perplexity(narrow) == pytest.approx(exp(perplexity(model_of(made), ids)), rel=1e-5)
+    assert laboratory.size_bytes(narrow) == sum(t.size_bytes for n, t in made.tensors.items() if "_proj." in n)
+    whole = Build({"self_attn 0": 16, "mlp 0": 16})  # and back again
+    assert laboratory.perplexity(whole) == pytest.approx(exp(perplexity(model_of(look(folder)), ids)), rel=1e-5)
+
+
+LONG: dict[str, Any] = {**SEARCH, "context": 1024, "text": TEXT * 2}
+
+
+def test_a_search_for_a_context_chooses_how_much_is_attended_to(make_checkpoint: Make) -> None:
+    folder = make_checkpoint(spread=0.2, positions=2048)
+
+    found = run("search", folder, folder.parent / "made", **LONG)
+
+    by_bits = {(row["bits"]["mlp 0"], row["budget_tokens"]): row for row in found["trials"][:4]}
+    assert [*by_bits] == [(4, None), (8, None), (16, None), (8, 256)]
+    token = 2 * 16 * 2 * 2  # bytes: heads, their size, key and value, bfloat16
+    whole, paged = by_bits[8, None], by_bits[8, 256]
+    assert whole["step_bytes"] - whole["size_bytes"] == 3 * 1024 * token
+    assert paged["step_bytes"] - paged["size_bytes"] == (2 * 1024 + 256 + 1024 // 32) * token
+    assert whole["perplexity"] != paged["perplexity"]
+    ids = windows(tokenizer_of(look(folder)), [TEXT * 2], 1024, 1)
+    said = model_of(look(folder))(ids).logits[0, -257:-1].log_softmax(-1)
+    assert by_bits[16, None]["perplexity"] == pytest.approx(
+        exp(-float(said.gather(1, ids[0, -256:, None]).mean())), rel=1e-4
+    )
+    cheapest = min(found["trials"], key=lambda row: row["step_bytes"])
+    assert cheapest["on_front"]
+    assert found["context_tokens"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("positions", "wish", "says"),
+    [
+        (512, {}, "the model was made for 512 tokens; name so many or fewer"),
+        (2048, {"context": 1000}, "a context below 1024 tokens is read whole whatever the budget; name 1024 or more"),
+        (2048, {"text": TEXT}, "has 960 tokens; name one of 2048 tokens or more with --calibration"),
+    ],
+)
+def test_a_context_that_cannot_be_searched_for_is_refused(
+    make_checkpoint: Make, positions: int, wish: dict[str, Any], says: str
+) -> None:
+    folder = make_checkpoint(positions=positions)
+
+    with pytest.raises(JobFailed, match=says):
+        run("search", folder, folder.parent / "made", **{**LONG, **wish})
 
 
 @pytest.mark.filterwarnings("ignore")  # of bitsandbytes and what it imports

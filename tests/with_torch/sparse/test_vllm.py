@@ -16,9 +16,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from models.sparse import reading
 from models.sparse.budget import Budget, budget_from
 from models.sparse.plugin import ACTIVE
-from tests.bench.sparse.quality import DENSE, Policy, Reader, read_by
 
 TOKENS = 10
 VOCABULARY = 500
@@ -58,15 +58,15 @@ class Model:
         )
         return json.loads(done.stdout.splitlines()[-1]), done.stdout
 
-    def should_say(self, prompt: list[int], said: list[tuple[int, float]], policy: Policy) -> torch.Tensor:
-        """The log-probabilities of the tokens *said* after *prompt*, each read as *policy* reads."""
-        reader = Reader(self.folder, torch.float32, with_tokens=False)
-        cache = reader.read(prompt[:-1])
-        tokens = [token for token, _ in said]
-        first = reader.go_on(cache, prompt[-1:])
-        with read_by(policy):
-            rest = reader.go_on(cache, tokens[:-1])
-        return torch.cat([first, rest]).gather(1, torch.tensor(tokens)[:, None])[:, 0]
+    def should_say(self, prompt: list[int], said: list[tuple[int, float]], budget: Budget | None) -> torch.Tensor:
+        """The log-probabilities of the tokens *said* after *prompt*, each read under *budget*."""
+        model = LlamaForCausalLM.from_pretrained(self.folder, dtype=torch.float32).eval()
+        reading.prepare(model)
+        cache = reading.read(model, torch.tensor(prompt[:-1]))
+        tokens = torch.tensor([token for token, _ in said])
+        first = reading.steps(model, cache, torch.tensor(prompt[-1:]))
+        rest = reading.steps(model, cache, tokens[:-1], budget)
+        return torch.cat([first, rest]).gather(1, tokens[:, None])[:, 0]
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +100,8 @@ def test_it_says_what_the_definition_says(model: Model) -> None:
     together, again, *alone = calls
     assert ACTIVE in log
     for prompt, said in zip(model.prompts, together, strict=True):
-        assert far(model.should_say(prompt, said, Policy("pages", budget)), said) < ROUNDING
-    assert far(model.should_say(model.prompts[2], together[2], DENSE), together[2]) > 10 * ROUNDING
+        assert far(model.should_say(prompt, said, budget), said) < ROUNDING
+    assert far(model.should_say(model.prompts[2], together[2], None), together[2]) > 10 * ROUNDING
     assert same_tokens(together, again)
     assert same_tokens(together, [reply for call in alone for reply in call])
 
@@ -116,7 +116,7 @@ def test_guesses_that_are_checked_and_rejected_change_nothing(model: Model) -> N
 
     for prompt, reply in zip(prompts, said, strict=True):
         assert len(reply) == TOKENS
-        assert far(model.should_say(prompt, reply, Policy("pages", budget)), reply) < 5 * ROUNDING
+        assert far(model.should_say(prompt, reply, budget), reply) < 5 * ROUNDING
 
 
 def test_a_budget_that_covers_the_context_says_the_same_tokens_as_without_it(model: Model) -> None:

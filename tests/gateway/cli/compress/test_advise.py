@@ -121,7 +121,7 @@ def test_hardware_says_which_methods_gain_by_it() -> None:
 def test_every_build_is_a_point_within_the_plot(trials: list[tuple[int, float, bool]]) -> None:
     rows = [{"number": 0, "size_bytes": s, "perplexity": p, "on_front": f} for s, p, f in trials]
 
-    drawn = plot(rows)
+    drawn = plot(rows, "size_bytes", "matrices, MB")
 
     assert drawn.count("<circle") == len(trials)
     for part in drawn.split("<circle")[1:]:

@@ -5,6 +5,7 @@ write, and what they say to bad input.
 import json
 import shutil
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,21 @@ from gateway.settings import load_settings
 from models.catalog import Model, load_catalog
 from models.checkpoint import check, digest
 from models.job import JobFailed, OnStep, Step
+from models.weights import Numerics
 from tests.models.checkpoints import write_checkpoint
 from tests.terminal import Terminal
 
-TRIALS = [
-    {"number": n, "size_bytes": s, "perplexity": p, "drop": d, "bits": {"mlp 0": 8}, "on_front": f, "rules": {"*": 8}}
-    for n, s, p, d, f in [(0, 60_000_000, 50.0, 0, True), (1, 11**8, 38.0, 1, True), (2, 12**8, 45.0, 0, False)]
+TRIALS: list[dict[str, Any]] = [
+    {"number": n, "size_bytes": s, "step_bytes": None, "perplexity": p, "drop": d, "keep": k, "channels": int(1536 * k),
+     "budget_tokens": None, "bits": {"mlp 0": b}, "on_front": f, "rules": {"*": b}}
+    for n, s, p, d, k, b, f in [(0, 60_000_000, 50.0, 0, 1.0, 8, True), (1, 11**8, 38.0, 1, 0.75, 8, True),
+                                (2, 12**8, 45.0, 0, 1.0, 8, False), (3, 13**8, 37.0, 0, 1.0, 16, True)]
 ]  # fmt: skip
 RESULTS: dict[str, Mapping[str, Any]] = {
     "quantize": {"bits_per_weight": 4.25},
     "prune": {"zeros": 0.5},
     "measure": {"perplexity": 37.25, "tokens": 1024, "weights_bytes": 113_000_000},
-    "search": {"trials": TRIALS, "influences": [0.1, 0.2]},
+    "search": {"trials": TRIALS, "influences": [0.1, 0.2], "context_tokens": None},
 }
 
 
@@ -70,6 +74,7 @@ def folder(tmp_path: Path) -> Path:
         ("quantize", "--method", "nf4"),
         ("prune", "--method", "wanda", "--pattern", "2:4"),
         ("prune", "--method", "depth", "--drop", "2"),
+        ("prune", "--method", "width", "--keep", "0.75"),
     ],
 )
 def test_what_is_made_has_a_card_and_a_row_that_names_it(
@@ -104,6 +109,8 @@ def test_what_is_made_has_a_card_and_a_row_that_names_it(
         (("prune", "--method", "wanda"), "--method wanda takes --share or --pattern"),
         (("prune", "--method", "depth", "--share", "0.5"), "--method depth takes --drop"),
         (("prune", "--method", "depth", "--drop", "1", "--share", "0.5"), "--method depth takes --drop"),
+        (("prune", "--method", "width", "--drop", "1"), "--method width takes --keep"),
+        (("prune", "--method", "wanda", "--keep", "0.5"), "--method wanda takes --share or --pattern"),
         (("prune", "--method", "wanda", "--pattern", "4:8"), "--pattern 4:8: there is one, 2:4"),
         (("quantize", "--method", "nf4", "--bits-per-layer", "BITS"), "nf4 has the same bits everywhere"),
         (("quantize", "--method", "w8a8", "--bits-per-layer", "BAD"), "must be lines of a pattern and its bits"),
@@ -216,14 +223,46 @@ def test_a_search_leaves_a_page_and_a_file_of_bits_for_each_build_of_the_front(
     assert said.code == 0, said.err
     page = (out / "front.html").read_text()
     assert page.count("<circle") == len(TRIALS)
-    assert "prune whole --method depth --drop 1" in page
-    assert sorted(path.name for path in out.glob("*.bits.yaml")) == ["0.bits.yaml", "1.bits.yaml"]
-    assert "2 of 3 builds are on the front" in said.out
+    made = (
+        "pointsman models prune whole --method depth --drop 1 --out PRUNED",
+        "pointsman models prune PRUNED --method width --keep 0.75 --out NARROWED",
+        f"pointsman models quantize NARROWED --bits-per-layer {out / '1.bits.yaml'} --method rtn-w4a16 --out BUILD",
+    )
+    assert escape(" && ".join(made)) in page
+    assert "<code>whole as it is</code>" in page
+    assert sorted(path.name for path in out.glob("*.bits.yaml")) == ["0.bits.yaml", "1.bits.yaml", "3.bits.yaml"]
+    assert "3 of 4 builds are on the front" in said.out
     [(_, asked)] = worker.asked
     assert asked["text"]
     assert not set(asked["text"].split("\n\n")) & set(asked["calibration"].split("\n\n"))
     again = terminal.run("models", "search", str(folder), "--out", str(out))
     assert (again.code, "is there already" in again.err) == (1, True)
+
+
+def test_a_search_for_a_context_shows_what_a_step_reads_and_how_a_row_says_it(
+    terminal: Terminal, worker: Worker, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page names the key as rows have it."""
+    trials = [{**TRIALS[0], "step_bytes": 10**8}, {**TRIALS[1], "step_bytes": 7 * 10**7, "budget_tokens": 512}]
+    monkeypatch.setitem(RESULTS, "search", {"trials": trials, "influences": [], "context_tokens": 4096})
+
+    (text := tmp_path / "long.txt").write_text("many words\n" * 100)
+    wish = ("--context", "4096", "--calibration", str(text), "--out", str(tmp_path / "front"))
+    said = terminal.run("models", "search", str(folder), *wish)
+
+    assert said.code == 0, said.err
+    [(_, asked)] = worker.asked
+    assert (asked["context"], asked["least_width"]) == (4096, 0.75)
+    page = (tmp_path / "front" / "front.html").read_text()
+    assert "<th>MB that a step reads at 4,096 tokens</th>" in page
+    assert f"--keep 0.75 --calibration {text} --out NARROWED" in page
+    assert "--out BUILD; in its row for vLLM: numerics: {attention_budget_tokens: 512}</code>" in page
+    assert Numerics.model_validate({"attention_budget_tokens": 512}).attention_budget_tokens == 512
+    assert [row["budget_tokens"] for row in json.loads((tmp_path / "front" / "trials.json").read_text())["trials"]] == [
+        None,
+        512,
+    ]
+    assert said.out.index("70.0") < said.out.index("100.0")
 
 
 @pytest.mark.parametrize("command", ["quantize", "prune", "distill", "search", "bench", "card", "advise"])
