@@ -35,7 +35,7 @@ def main() -> None:
         contexts = asked.context or [4096, 8192]
         ways = quality.policies(asked.budget or [512, 1024, 2048], budget.page_tokens, budget.dense_layers)
         quality.likelihood(reader, contexts, ways, asked.places)
-        quality.retrieval(reader, contexts, ways, asked.questions)
+        quality.retrieval(reader, contexts, ways, asked.questions, asked.texts)
 
 
 def _asked() -> argparse.Namespace:
@@ -55,7 +55,8 @@ def _asked() -> argparse.Namespace:
     steps.add_argument("--shared", action="store_true", help="requests of a batch share all but their last token")
     quality.add_argument("--budget", type=int, nargs="+", metavar="TOKENS", help="(512 1024 2048)")
     quality.add_argument("--places", type=int, default=2, help="of the text whose likelihood is taken (2)")
-    quality.add_argument("--questions", type=int, default=24, help="one for each hidden number (24)")
+    quality.add_argument("--questions", type=int, default=24, help="one for each number hidden in a text (24)")
+    quality.add_argument("--texts", type=int, default=1, help="that numbers are hidden in (1)")
     return parser.parse_args()
 
 
