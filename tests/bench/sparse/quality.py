@@ -119,14 +119,16 @@ def retrieval(reader: Reader, contexts: Sequence[int], policies: Sequence[Policy
                     f"\nQuestion: What is the secret number of {who}?\nAnswer: The secret number of {who} is"
                 )
                 answer = reader.ids(f" {number}")
-                first = reader.go_on(cache, question)[-1:]
+                read, asked = len(prefix) + len(question), question + answer[:-1]
+                dense = reader.go_on(cache, asked)[-len(answer) :]
                 for policy in policies:
-                    reading.back_to(cache, len(prefix) + len(question))
-                    right[policy.name][0].append(right_answer(first, reader.go_on(cache, answer, policy), answer))
+                    reading.back_to(cache, read)
+                    later = reader.go_on(cache, answer[:-1], policy) if policy.budget else dense[1:]
+                    right[policy.name][0].append(is_right(torch.cat([dense[:1], later]), answer))
                 for policy in policies:
                     reading.back_to(cache, len(prefix))
-                    begun = reader.go_on(cache, question, policy)[-1:]
-                    right[policy.name][1].append(right_answer(begun, reader.go_on(cache, answer, policy), answer))
+                    whole = reader.go_on(cache, asked, policy)[-len(answer) :] if policy.budget else dense
+                    right[policy.name][1].append(is_right(whole, answer))
                 reading.back_to(cache, len(prefix))
             print(f"{context} tokens: {text + 1} of {texts} texts", file=sys.stderr, flush=True)
         for policy in policies:
@@ -144,9 +146,9 @@ def counted(right: Sequence[bool], dense: Sequence[bool]) -> tuple[str, str, str
     return f"{sum(right)}/{len(right)}", f"{low:.1%} to {high:.1%}", f"{at_most:.1f} ({lost} lost, {won} won)"
 
 
-def right_answer(before: torch.Tensor, after: torch.Tensor, answer: Sequence[int]) -> bool:
-    said: list[int] = torch.cat([before, after[:-1]]).argmax(-1).tolist()
-    return said == list(answer)
+def is_right(said: torch.Tensor, answer: Sequence[int]) -> bool:
+    """Whether the likeliest tokens of *said* (tokens, vocabulary) are the *answer*."""
+    return bool(said.argmax(-1).tolist() == list(answer))
 
 
 def hidden(reader: Reader, context: int, count: int, seed: int) -> tuple[list[tuple[str, int]], list[int]]:
