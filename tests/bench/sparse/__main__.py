@@ -34,8 +34,10 @@ def main() -> None:
         reader = quality.Reader(asked.folder)
         contexts = asked.context or [4096, 8192]
         ways = quality.policies(asked.budget or [512, 1024, 2048], budget.page_tokens, budget.dense_layers)
-        quality.likelihood(reader, contexts, ways, asked.places)
-        quality.retrieval(reader, contexts, ways, asked.questions)
+        if asked.places:
+            quality.likelihood(reader, contexts, ways, asked.places)
+        if asked.questions:
+            quality.retrieval(reader, contexts, ways, asked.questions, asked.texts)
 
 
 def _asked() -> argparse.Namespace:
@@ -54,8 +56,9 @@ def _asked() -> argparse.Namespace:
     steps.add_argument("--cache-gib", type=int, default=2, help="memory for the cache (2)")
     steps.add_argument("--shared", action="store_true", help="requests of a batch share all but their last token")
     quality.add_argument("--budget", type=int, nargs="+", metavar="TOKENS", help="(512 1024 2048)")
-    quality.add_argument("--places", type=int, default=2, help="of the text whose likelihood is taken (2)")
-    quality.add_argument("--questions", type=int, default=24, help="one for each hidden number (24)")
+    quality.add_argument("--places", type=int, default=2, help="of the text whose likelihood is taken; 0: none (2)")
+    quality.add_argument("--questions", type=int, default=24, help="one for each number hidden in a text; 0: none (24)")
+    quality.add_argument("--texts", type=int, default=1, help="that numbers are hidden in (1)")
     return parser.parse_args()
 
 

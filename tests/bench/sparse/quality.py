@@ -6,6 +6,7 @@ read once, and every policy goes on from it, so differences are the policies' al
 
 import math
 import random
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,13 +17,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from models.sparse import reading
 from models.sparse.budget import Budget
+from router.bounds import difference_lower_bound, wilson_interval
 from tests.bench.sparse.table import Table
 
 ROOT = Path(__file__).parents[3]
 TEXTS = ("EXPERIMENTS.md", "DECISIONS.md", "README.md")  # ours: in no model's training data
 FORCED_TOKENS = 256  # of the text, whose likelihood is taken
 SAME_TOKENS = "dense"
-Z = 1.96  # of an interval of 95 %
+CONFIDENCE, Z = 0.95, 1.96  # of all intervals
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,47 +94,70 @@ def likelihood(reader: Reader, contexts: Sequence[int], policies: Sequence[Polic
     return table
 
 
-def retrieval(reader: Reader, contexts: Sequence[int], policies: Sequence[Policy], questions: int) -> Table:
+def retrieval(reader: Reader, contexts: Sequence[int], policies: Sequence[Policy], questions: int, texts: int) -> Table:
     """Many keys in one context; each question asks for one, wherever it lies. An answer is right in every token."""
     table = Table(
-        f"Numbers hidden in a text, {questions} of them: right answers, and what 95 % of the doubt holds",
-        ("context", "policy", "answer sparse", "interval", "question sparse too", "interval"),
+        f"Numbers hidden in {texts} texts, {questions} in each: right answers, and the points that may be lost at most",
+        (
+            "context",
+            "policy",
+            "answer sparse",
+            "Wilson",
+            "lost at most",
+            "question sparse too",
+            "Wilson",
+            "lost at most",
+        ),
     )
     for context in contexts:
-        facts, prefix = hidden(reader, context, questions)
-        cache = reader.read(prefix)
-        right = {policy.name: [0, 0] for policy in policies}
-        for who, number in facts:
-            question = reader.ids(
-                f"\nQuestion: What is the secret number of {who}?\nAnswer: The secret number of {who} is"
-            )
-            answer = reader.ids(f" {number}")
-            first = reader.go_on(cache, question)[-1:]
-            for policy in policies:
-                reading.back_to(cache, len(prefix) + len(question))
-                right[policy.name][0] += right_answer(first, reader.go_on(cache, answer, policy), answer)
-            for policy in policies:
+        right: dict[str, tuple[list[bool], list[bool]]] = {policy.name: ([], []) for policy in policies}
+        for text in range(texts):
+            facts, prefix = hidden(reader, context, questions, text)
+            cache = reader.read(prefix)
+            for who, number in facts:
+                question = reader.ids(
+                    f"\nQuestion: What is the secret number of {who}?\nAnswer: The secret number of {who} is"
+                )
+                answer = reader.ids(f" {number}")
+                read, asked = len(prefix) + len(question), question + answer[:-1]
+                dense = reader.go_on(cache, asked)[-len(answer) :]
+                for policy in policies:
+                    reading.back_to(cache, read)
+                    later = reader.go_on(cache, answer[:-1], policy) if policy.budget else dense[1:]
+                    right[policy.name][0].append(is_right(torch.cat([dense[:1], later]), answer))
+                for policy in policies:
+                    reading.back_to(cache, len(prefix))
+                    whole = reader.go_on(cache, asked, policy)[-len(answer) :] if policy.budget else dense
+                    right[policy.name][1].append(is_right(whole, answer))
                 reading.back_to(cache, len(prefix))
-                begun = reader.go_on(cache, question, policy)[-1:]
-                right[policy.name][1] += right_answer(begun, reader.go_on(cache, answer, policy), answer)
-            reading.back_to(cache, len(prefix))
+            print(f"{context} tokens: {text + 1} of {texts} texts", file=sys.stderr, flush=True)
         for policy in policies:
-            one, two = right[policy.name]
-            table.add(context, policy.name, f"{one}/{questions}", wilson(one, questions), f"{two}/{questions}",
-                      wilson(two, questions))  # fmt: skip
+            pairs = zip(right[policy.name], right[SAME_TOKENS], strict=True)
+            table.add(context, policy.name, *(cell for mine, dense in pairs for cell in counted(mine, dense)))
     return table
 
 
-def right_answer(before: torch.Tensor, after: torch.Tensor, answer: Sequence[int]) -> bool:
-    said: list[int] = torch.cat([before, after[:-1]]).argmax(-1).tolist()
-    return said == list(answer)
+def counted(right: Sequence[bool], dense: Sequence[bool]) -> tuple[str, str, str]:
+    """Right answers, their share's interval of 95 %, and the points below *dense* that they are at most, with 95 %."""
+    low, high = wilson_interval(sum(right), len(right), CONFIDENCE)
+    won = sum(mine and not other for mine, other in zip(right, dense, strict=True))
+    lost = sum(other and not mine for mine, other in zip(right, dense, strict=True))
+    at_most = -100 * difference_lower_bound(lost, won, len(right), CONFIDENCE)
+    return f"{sum(right)}/{len(right)}", f"{low:.1%} to {high:.1%}", f"{at_most:.1f} ({lost} lost, {won} won)"
 
 
-def hidden(reader: Reader, context: int, count: int) -> tuple[list[tuple[str, int]], list[int]]:
-    """*count* facts, strewn evenly over *context* tokens of text, and these tokens."""
-    numbers = random.Random(0)
+def is_right(said: torch.Tensor, answer: Sequence[int]) -> bool:
+    """Whether the likeliest tokens of *said* (tokens, vocabulary) are the *answer*."""
+    return bool(said.argmax(-1).tolist() == list(answer))
+
+
+def hidden(reader: Reader, context: int, count: int, seed: int) -> tuple[list[tuple[str, int]], list[int]]:
+    """*count* facts, strewn evenly over *context* tokens of text, and these tokens. Each *seed* has text of its own."""
+    numbers = random.Random(seed)
     names = ["Ada", "Boris", "Chen", "Dina", "Emil", "Fatou", "Goran", "Hana", "Ivan", "Jose", "Kim", "Lena"]
-    text = iter(reader.ids(own_text()))
+    own = reader.ids(own_text())
+    start = seed * context % len(own)
+    text = iter(own[start:] + own[:start])
     facts: list[tuple[str, int]] = []
     ids: list[int] = []
     for place in range(count):
@@ -145,13 +170,6 @@ def hidden(reader: Reader, context: int, count: int) -> tuple[list[tuple[str, in
 
 def own_text() -> str:
     return "\n".join((ROOT / name).read_text(encoding="utf-8") for name in TEXTS)
-
-
-def wilson(right: int, of: int) -> str:
-    share = right / of
-    middle = (share + Z * Z / (2 * of)) / (1 + Z * Z / of)
-    half = Z / (1 + Z * Z / of) * math.sqrt(share * (1 - share) / of + Z * Z / (4 * of * of))
-    return f"{middle - half:.0%} to {middle + half:.0%}"
 
 
 def policies(budgets: Sequence[int], page_tokens: int, dense_layers: int) -> list[Policy]:
