@@ -73,16 +73,16 @@ def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], letters: lis
     said = [row.model_dump(mode="json", exclude_defaults=True, exclude_none=True) for row in rows]
     catalog.write_text(yaml.safe_dump({"models": said}), encoding="utf-8")
     settings = {"POINTSMAN_CATALOG": str(catalog), "POINTSMAN_MODELS": "all"}
-    _do(folder, settings, "test", PROMPT, "--dir", str(prompts), "--failures", "0")
-    _do(folder, settings, "push", "--dir", str(prompts))
-    if _do(folder, settings, "promote", PROMPT, "latest"):
-        _do(folder, settings, "promote", PROMPT, "latest", "--exclude", "small")
+    do(folder, settings, "test", PROMPT, "--dir", str(prompts), "--failures", "0")
+    do(folder, settings, "push", "--dir", str(prompts))
+    if do(folder, settings, "promote", PROMPT, "latest"):
+        do(folder, settings, "promote", PROMPT, "latest", "--exclude", "small")
     with serving(folder, settings) as server:
         server.wait_until_ready(READY_SECONDS)
         client = OpenAI(base_url=f"{server.base_url}/v1", api_key=make_key(folder), max_retries=0)
         processes = family(server.process.pid)
         before = cpu_seconds(processes)
-        answers = [_ask(client, letter) for letter in letters]
+        answers = [ask(client, letter) for letter in letters]
         used = cpu_seconds(processes) - before
         cost_nano_usd = sum(charge["cost_nano_usd"] for charge in server.charges()[-len(answers) :])
         assert server.stop() == 0
@@ -96,7 +96,7 @@ def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], letters: lis
     ]
 
 
-def _ask(client: OpenAI, letter: Mapping[str, str]) -> Asked:
+def ask(client: OpenAI, letter: Mapping[str, str]) -> Asked:
     began = perf_counter()
     prompt = {"id": PROMPT, "variables": {"message": letter["message"]}}
     answer: Any = client.post("/chat/completions", cast_to=dict[str, Any], body={"prompt": prompt})
@@ -104,7 +104,7 @@ def _ask(client: OpenAI, letter: Mapping[str, str]) -> Asked:
     return Asked(answer["model"], said == letter["answer"], perf_counter() - began)
 
 
-def _do(folder: Path, settings: Mapping[str, str], *words: str) -> int:
+def do(folder: Path, settings: Mapping[str, str], *words: str) -> int:
     """A command of prompts, shown with what it says; its exit status."""
     print(f"\n$ pointsman prompts {' '.join(words)}", flush=True)
     command = [sys.executable, "-m", "gateway", "prompts", *words]

@@ -38,6 +38,7 @@ from gateway.cli.prompts.options import (
     variant_path,
 )  # fmt: skip
 from gateway.cli.prompts.ready import Ready, asked, models_of
+from gateway.cli.prompts.shown import INTERVAL_CONFIDENCE
 from gateway.cli.prompts.tiers import lineup_of
 from gateway.cli.screen import console, print_json, problems
 from gateway.cli.whole import write_whole
@@ -48,6 +49,7 @@ from prompts.optimise.budget import Purse
 from prompts.optimise.search import Found
 from prompts.suite import Suite
 from prompts.template import Template
+from router.bounds import difference_lower_bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,11 @@ class Improved:
     @property
     def after(self) -> Measured | None:
         return self.rows[1] if self.draft is not None else None
+
+    @property
+    def told_too(self) -> Measured | None:
+        """The safe tier told the draft's text."""
+        return self.rows[3] if len(self.rows) > 3 else None
 
     @property
     def safe(self) -> Measured:
@@ -168,6 +175,25 @@ def show(about: Subject, improved: Improved) -> None:
     console.print(shown(improved.rows))
     if (apart := shown_apart(improved.rows)) is not None:
         console.print(apart)
+    if hint := for_all(improved):
+        console.print(hint, highlight=False, soft_wrap=True)
+
+
+def for_all(improved: Improved) -> str | None:
+    """What to do where the safe tier, too, is shown to do better with the draft's text than with its own."""
+    told, safe = improved.told_too, improved.safe
+    if told is None:
+        return None
+    own = {result.case: result.passed for result in safe.results}
+    pairs = [(result.passed, own[result.case]) for result in told.results if result.case in own]
+    lost, won = sum(was and not now for now, was in pairs), sum(now and not was for now, was in pairs)
+    if difference_lower_bound(lost, won, len(pairs), INTERVAL_CONFIDENCE) <= 0:
+        return None
+    passed, before = sum(now for now, _ in pairs), sum(was for _, was in pairs)
+    return (
+        f"{told.tier} does better with that text, too: {passed} of {len(pairs)} against {before} with its own. As the "
+        "prompt's own messages, not those of a variant, it serves all tiers."
+    )
 
 
 def hand_over(

@@ -107,6 +107,17 @@ def test_a_downshift_says_what_the_gate_says_before_and_after(
     assert told["held_out"][0]["wilson_95"][1] < 0.8
 
 
+@pytest.mark.parametrize("knows_without_examples", [True, False])
+def test_a_text_that_the_safe_tier_does_better_with_too_is_pointed_out(
+    terminal: Terminal, engines: dict[str, ScriptedEngine], folder: Path, knows_without_examples: bool
+) -> None:
+    if not knows_without_examples:
+        engines["safe"] = ScriptedEngine("safe", lambda call: _said(follows_examples(8)(call.body["messages"])))
+    said = terminal.run("prompts", "downshift", "turn", "--dir", str(folder), "--search", "examples")
+    assert said.code == 0, said.err
+    assert ("large does better with that text, too" in said.out) is not knows_without_examples
+
+
 def test_a_downshift_ends_with_a_canary_of_the_draft_where_that_is_asked_for(
     terminal: Terminal, engines: Mapping[str, ScriptedEngine], folder: Path
 ) -> None:
