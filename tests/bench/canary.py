@@ -9,7 +9,6 @@ import argparse
 import random
 from collections import Counter
 from pathlib import Path
-from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -19,7 +18,7 @@ from openai import OpenAI
 
 from tests.bench.grid import Cell, Grid
 from tests.bench.measure import machine
-from tests.bench.pupil import LETTERS, PROMPT, PROMPTS, READY_SECONDS, ask, do
+from tests.bench.pupil import LETTERS, PROMPT, READY_SECONDS, ask, do, set_up
 from tests.gateway.test_workers import make_key
 from tests.real.server import LARGE, SMALL, serving
 
@@ -35,9 +34,7 @@ def main() -> None:
     letters = [orjson.loads(line) for line in LETTERS.read_bytes().splitlines()]
     dice = random.Random(0)
     with TemporaryDirectory() as place:
-        folder, prompts = Path(place) / "gateway", Path(copytree(PROMPTS, Path(place) / "prompts"))
-        folder.mkdir()
-        (folder / "pointsman.yaml").write_text("{}\n", encoding="utf-8")  # of the defaults; `make_key` reads it
+        folder, prompts = set_up(Path(place))
         settings = {"POINTSMAN_MODELS": f"{SMALL},{LARGE}", "POINTSMAN_BAR": asked.bar}
         at = ("--dir", str(prompts))
         do(folder, settings, "test", PROMPT, *at, "--failures", "0")

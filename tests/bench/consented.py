@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from shutil import copytree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,7 +17,7 @@ import orjson
 from openai import OpenAI
 
 from gateway.cli.compress.consented import CONSENT, GIVEN
-from tests.bench.pupil import LETTERS, PROMPT, PROMPTS, READY_SECONDS, do
+from tests.bench.pupil import LETTERS, PROMPT, READY_SECONDS, do, set_up
 from tests.gateway.test_workers import make_key
 from tests.real.server import LARGE, TINY, environment, serving
 
@@ -29,9 +28,7 @@ def main() -> None:
     out: Path = parser.parse_args().folder.resolve()
     letters = [orjson.loads(line) for line in LETTERS.read_bytes().splitlines()]
     with TemporaryDirectory() as place:
-        folder, prompts = Path(place) / "gateway", Path(copytree(PROMPTS, Path(place) / "prompts"))
-        folder.mkdir()
-        (folder / "pointsman.yaml").write_text("{}\n", encoding="utf-8")  # of the defaults; `make_key` reads it
+        folder, prompts = set_up(Path(place))
         settings = {"POINTSMAN_MODELS": f"{TINY},{LARGE}"}
         at = ("--dir", str(prompts))
         do(folder, settings, "test", PROMPT, *at, "--tiers", "large", "--failures", "0")

@@ -56,20 +56,25 @@ def main() -> None:
     letters = [orjson.loads(line) for line in LETTERS.read_bytes().splitlines()]
     grid: list[list[Cell]] = []
     with TemporaryDirectory() as place:
-        prompts = Path(copytree(PROMPTS, Path(place) / "prompts"))
+        folder, prompts = set_up(Path(place))
         for says, cheap in (("the student", rows[TINY]), ("the pupil", pupil.model_copy(update={"tier": 0}))):
-            folder = Path(place) / "gateway"
             print(f"\n== {says} beside {LARGE}", flush=True)
             grid.append([says, *_served(folder, prompts, (cheap, rows[LARGE]), letters * asked.rounds)])
     columns = ("served beside the safe tier", "of it", "right", "median s", "CPU-s each", "cost of 1,000, USD")
     Grid(f"{len(letters)} letters, {asked.rounds} times; {machine()}", columns, grid).show()
 
 
+def set_up(place: Path) -> tuple[Path, Path]:
+    """A gateway's folder, and a copy of the prompts that may be written to."""
+    folder = place / "gateway"
+    folder.mkdir()
+    (folder / "pointsman.yaml").write_text("{}\n", encoding="utf-8")  # of the defaults; `make_key` reads it
+    return folder, Path(copytree(PROMPTS, place / "prompts"))
+
+
 def _served(folder: Path, prompts: Path, rows: tuple[Model, Model], letters: list[dict[str, str]]) -> list[Cell]:
     """What a row of the table says of the cheaper of *rows*, each letter asked once."""
-    folder.mkdir(exist_ok=True)
     catalog = folder / "catalog.yaml"
-    (folder / "pointsman.yaml").write_text("{}\n", encoding="utf-8")  # of the defaults; `make_key` reads it
     said = [row.model_dump(mode="json", exclude_defaults=True, exclude_none=True) for row in rows]
     catalog.write_text(yaml.safe_dump({"models": said}), encoding="utf-8")
     settings = {"POINTSMAN_CATALOG": str(catalog), "POINTSMAN_MODELS": "all"}

@@ -37,6 +37,7 @@ from tests.processes import children
 ROUNDS = 5
 AT_ONCE = (4, 8, 16, 64)  # connections
 SPREADS = 12  # each so often
+IDLE_SECONDS = 6.0  # after so long the gateway has closed connections that nothing is said on
 TAKEN_SECONDS = 0.1  # after so long every worker has its connections, or has given them up
 WORKERS = (1, 2)
 SCENARIOS = (Scenario("8 clients", SHORT, clients=8, seconds=0.6), CLIENTS_32, CLIENTS_256)
@@ -119,6 +120,7 @@ async def _round(generator: Generator, target: Target, scenario: Scenario) -> tu
 async def _spread(target: Target) -> Grid:
     assert target.process_id is not None
     workers = children(target.process_id)
+    await asyncio.sleep(IDLE_SECONDS)
     rows: list[list[Cell]] = []
     for count in AT_ONCE:
         fewest = []

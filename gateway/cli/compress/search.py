@@ -41,6 +41,7 @@ pointsman models search smollm2-135m-instruct-q4_1 --context 4096 --calibration 
 """
 
 AS_IT_IS = 16  # bits
+GROUP = 64  # as `quantize` has it unasked
 Cell = Callable[[dict[str, Any]], str]  # of a row, as it is shown
 
 PAGE = """<!doctype html>
@@ -67,7 +68,7 @@ def search(
     context: Annotated[
         int | None, typer.Option(min=1, metavar="TOKENS", help="choose how much is attended to, in contexts so long")
     ] = None,
-    group: Annotated[int, typer.Option(help="of four bits: weights that share a scale")] = 64,
+    group: Annotated[int, typer.Option(help="of four bits: weights that share a scale")] = GROUP,
     seed: Annotated[int, typer.Option(help="of what is left to chance")] = 0,
     calibration: Calibration = CALIBRATION,
 ) -> None:
@@ -92,7 +93,7 @@ def search(
         "text": text[middle:],
     }
     found = do(settings, "search", asked, f"search {origin.name}", "optuna")
-    _write(out, origin, found, calibration)
+    _write(out, origin, found, calibration, group)
     front, columns = on_front(found), _columns(found)
     shown = table(*(f"{heading}." for heading, _ in columns))
     for row in front:
@@ -109,7 +110,7 @@ def on_front(found: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted((row for row in found["trials"] if row["on_front"]), key=lambda row: row[cost])
 
 
-def how(row: dict[str, Any], origin: Named, out: Path, calibration: Path) -> str:
+def how(row: dict[str, Any], origin: Named, out: Path, calibration: Path, group: int) -> str:
     """The commands that make it, and what its row says."""
     steps, looks = [], "" if calibration == CALIBRATION else f" --calibration {calibration}"
     if row["drop"]:
@@ -117,7 +118,8 @@ def how(row: dict[str, Any], origin: Named, out: Path, calibration: Path) -> str
     if row["keep"] < 1:
         steps.append(("prune", f"--method width --keep {row['keep']:g}{looks}", "NARROWED"))
     if set(row["bits"].values()) != {AS_IT_IS}:
-        steps.append(("quantize", f"--bits-per-layer {out / _file(row)} --method rtn-w4a16", "BUILD"))
+        size = "" if group == GROUP else f" --group {group}"
+        steps.append(("quantize", f"--bits-per-layer {out / _file(row)} --method rtn-w4a16{size}", "BUILD"))
     commands, source = [], origin.name
     for name, wish, made in steps:
         commands.append(f"pointsman models {name} {source} {wish} --out {made}")
@@ -161,7 +163,7 @@ def _file(row: dict[str, Any]) -> str:
     return f"{row['number']}.bits.yaml"
 
 
-def _write(out: Path, origin: Named, found: dict[str, Any], calibration: Path) -> None:
+def _write(out: Path, origin: Named, found: dict[str, Any], calibration: Path, group: int) -> None:
     """The page comes last: where it is, all else is."""
     out.mkdir(parents=True)
     front, columns = on_front(found), _columns(found)
@@ -170,7 +172,7 @@ def _write(out: Path, origin: Named, found: dict[str, Any], calibration: Path) -
     write_json(out / "trials.json", found)
     rows = "\n".join(
         f"<tr>{''.join(f'<td>{cell(row)}</td>' for _, cell in columns)}"
-        f"<td><code>{escape(how(row, origin, out, calibration))}</code></td></tr>"
+        f"<td><code>{escape(how(row, origin, out, calibration, group))}</code></td></tr>"
         for row in front
     )
     page = PAGE.format(

@@ -49,7 +49,9 @@ from prompts.optimise.budget import Purse
 from prompts.optimise.search import Found
 from prompts.suite import Suite
 from prompts.template import Template
+from router.bar import Tally
 from router.bounds import difference_lower_bound
+from router.evidence import tally_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +187,12 @@ def for_all(improved: Improved) -> str | None:
     if told is None:
         return None
     own = {result.case: result.passed for result in safe.results}
-    pairs = [(result.passed, own[result.case]) for result in told.results if result.case in own]
-    lost, won = sum(was and not now for now, was in pairs), sum(now and not was for now, was in pairs)
-    if difference_lower_bound(lost, won, len(pairs), INTERVAL_CONFIDENCE) <= 0:
+    seen = sum((tally_of(one.passed, own.get(one.case)) for one in told.results), Tally())
+    if difference_lower_bound(seen.lost, seen.won, seen.paired, INTERVAL_CONFIDENCE) <= 0:
         return None
-    passed, before = sum(now for now, _ in pairs), sum(was for _, was in pairs)
     return (
-        f"{told.tier} does better with that text, too: {passed} of {len(pairs)} against {before} with its own. As the "
+        f"{told.tier} does better with that text, too: {seen.passed} of {seen.total} against "
+        f"{seen.passed - seen.won + seen.lost} with its own. As the "
         "prompt's own messages, not those of a variant, it serves all tiers."
     )
 

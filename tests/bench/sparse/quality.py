@@ -17,7 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from models.sparse import reading
 from models.sparse.budget import Budget
+from router.bar import Tally
 from router.bounds import difference_lower_bound, wilson_interval
+from router.evidence import tally_of
 from tests.bench.sparse.table import Table
 
 ROOT = Path(__file__).parents[3]
@@ -139,11 +141,14 @@ def retrieval(reader: Reader, contexts: Sequence[int], policies: Sequence[Policy
 
 def counted(right: Sequence[bool], dense: Sequence[bool]) -> tuple[str, str, str]:
     """Right answers, their share's interval of 95 %, and the points below *dense* that they are at most, with 95 %."""
-    low, high = wilson_interval(sum(right), len(right), CONFIDENCE)
-    won = sum(mine and not other for mine, other in zip(right, dense, strict=True))
-    lost = sum(other and not mine for mine, other in zip(right, dense, strict=True))
-    at_most = -100 * difference_lower_bound(lost, won, len(right), CONFIDENCE)
-    return f"{sum(right)}/{len(right)}", f"{low:.1%} to {high:.1%}", f"{at_most:.1f} ({lost} lost, {won} won)"
+    seen = sum(map(tally_of, right, dense), Tally())
+    low, high = wilson_interval(seen.passed, seen.total, CONFIDENCE)
+    at_most = -100 * difference_lower_bound(seen.lost, seen.won, seen.paired, CONFIDENCE)
+    return (
+        f"{seen.passed}/{seen.total}",
+        f"{low:.1%} to {high:.1%}",
+        f"{at_most:.1f} ({seen.lost} lost, {seen.won} won)",
+    )
 
 
 def is_right(said: torch.Tensor, answer: Sequence[int]) -> bool:

@@ -247,7 +247,7 @@ def test_a_search_for_a_context_shows_what_a_step_reads_and_how_a_row_says_it(
     monkeypatch.setitem(RESULTS, "search", {"trials": trials, "influences": [], "context_tokens": 4096})
 
     (text := tmp_path / "long.txt").write_text("many words\n" * 100)
-    wish = ("--context", "4096", "--calibration", str(text), "--out", str(tmp_path / "front"))
+    wish = ("--context", "4096", "--calibration", str(text), "--group", "32", "--out", str(tmp_path / "front"))
     said = terminal.run("models", "search", str(folder), *wish)
 
     assert said.code == 0, said.err
@@ -256,7 +256,8 @@ def test_a_search_for_a_context_shows_what_a_step_reads_and_how_a_row_says_it(
     page = (tmp_path / "front" / "front.html").read_text()
     assert "<th>MB that a step reads at 4,096 tokens</th>" in page
     assert f"--keep 0.75 --calibration {text} --out NARROWED" in page
-    assert "--out BUILD; in its row for vLLM: numerics: {attention_budget_tokens: 512}</code>" in page
+    made, says = "--method rtn-w4a16 --group 32 --out BUILD", "numerics: {attention_budget_tokens: 512}"
+    assert f"{made}; in its row for vLLM: {says}</code>" in page
     assert Numerics.model_validate({"attention_budget_tokens": 512}).attention_budget_tokens == 512
     assert [row["budget_tokens"] for row in json.loads((tmp_path / "front" / "trials.json").read_text())["trials"]] == [
         None,
